@@ -1,0 +1,1 @@
+"""Instrument drivers, by role; each takes an adapter and knows one protocol."""

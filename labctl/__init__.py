@@ -1,0 +1,1 @@
+"""labctl runs the optical experiments of a nanocrystal laboratory."""

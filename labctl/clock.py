@@ -1,0 +1,195 @@
+"""Time: the only module that sleeps or reads the clock of the machine.
+
+Three clocks answer to one Protocol. :class:`RealClock` is the machine's own. :class:`ScaledClock` runs ``speed`` times
+faster, for emulators served to strangers. :class:`VirtualClock` jumps: as soon as every registered actor waits on it,
+it moves to the earliest moment that anybody waits for. An actor that is busy, or blocked in real I/O, is not waiting,
+so time stands still for it. A virtual clock therefore never outruns a computation or a socket.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """What the rest of labctl may ask about time. All times are seconds."""
+
+    virtual: bool
+
+    def now(self) -> float:
+        """Get monotonic time in s; the origin is arbitrary."""
+        ...
+
+    def wall(self) -> float:
+        """Get Unix time in s, consistent with :meth:`now`."""
+        ...
+
+    def sleep(self, duration_s: float) -> None:
+        """Wait for ``duration_s`` seconds (nothing when ≤ 0)."""
+        ...
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Wait until ``event`` is set or ``timeout_s`` has passed; return whether it is set."""
+        ...
+
+    @contextmanager
+    def actor(self) -> Iterator[None]:
+        """Register the calling thread as an actor for the duration of the block."""
+        ...
+
+
+class RealClock:
+    """The clock of the machine."""
+
+    virtual = False
+
+    def now(self) -> float:
+        return time.monotonic()
+
+    def wall(self) -> float:
+        return time.time()
+
+    def sleep(self, duration_s: float) -> None:
+        if duration_s > 0:
+            time.sleep(duration_s)
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        return event.wait(max(timeout_s, 0.0))
+
+    @contextmanager
+    def actor(self) -> Iterator[None]:
+        yield
+
+
+class ScaledClock:
+    """Real time, ``speed`` times faster, starting at zero.
+
+    :param speed: Seconds of this clock per second of real time, > 0.
+    """
+
+    virtual = False
+
+    def __init__(self, speed: float = 1.0) -> None:
+        if not speed > 0:
+            raise ValueError(f"the speed of a clock must be positive, not {speed}")
+        self.speed = speed
+        self._start = time.monotonic()
+        self._wall_start = time.time()
+
+    def now(self) -> float:
+        return (time.monotonic() - self._start) * self.speed
+
+    def wall(self) -> float:
+        return self._wall_start + self.now()
+
+    def sleep(self, duration_s: float) -> None:
+        if duration_s > 0:
+            time.sleep(duration_s / self.speed)
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        return event.wait(max(timeout_s, 0.0) / self.speed)
+
+    @contextmanager
+    def actor(self) -> Iterator[None]:
+        yield
+
+
+class VirtualClock:
+    """A clock that jumps when all its actors wait on it.
+
+    A thread that waits without being registered counts as an actor only while it waits.
+
+    :param start_s: First reading of :meth:`now`.
+    :param wall_start: Unix time that belongs to ``start_s``; the machine's time if not given.
+    """
+
+    virtual = True
+
+    def __init__(self, start_s: float = 0.0, wall_start: float | None = None) -> None:
+        self._now = start_s
+        self._wall_offset = (time.time() if wall_start is None else wall_start) - start_s
+        self._changed = threading.Condition()
+        self._deadlines: list[tuple[float, int, bool]] = []
+        self._tickets = itertools.count()
+        self._actors: set[int] = set()
+        self._waiting_actors = 0
+
+    def now(self) -> float:
+        return self._now
+
+    def wall(self) -> float:
+        return self._now + self._wall_offset
+
+    def sleep(self, duration_s: float) -> None:
+        if duration_s > 0:
+            self.sleep_until(self._now + duration_s)
+
+    def sleep_until(self, deadline_s: float) -> None:
+        """Wait until :meth:`now` reads ``deadline_s`` or later."""
+        with self._changed:
+            if deadline_s <= self._now:
+                return
+            entry = (deadline_s, next(self._tickets), threading.get_ident() in self._actors)
+            heapq.heappush(self._deadlines, entry)
+            self._waiting_actors += entry[2]
+            try:
+                while self._now < deadline_s:
+                    if not self._jump_if_all_wait():
+                        self._changed.wait()
+            finally:
+                if entry in self._deadlines:
+                    self._deadlines.remove(entry)
+                    heapq.heapify(self._deadlines)
+                    self._waiting_actors -= entry[2]
+
+    def wait(self, event: threading.Event, timeout_s: float) -> bool:
+        """Wait for an event that another actor sets, or for virtual time to pass.
+
+        The event is looked at before and after the jump: whoever sets it is an actor (then time cannot pass it), or
+        acts in real time (then the order is not defined anyway).
+        """
+        if event.is_set():
+            return True
+        self.sleep(timeout_s)
+        return event.is_set()
+
+    def advance_to(self, moment_s: float) -> None:
+        """Move to ``moment_s`` at once, if that lies ahead; for a clock that joins a laboratory already running."""
+        with self._changed:
+            if moment_s > self._now:
+                self._now = moment_s
+                self._changed.notify_all()
+
+    @contextmanager
+    def actor(self) -> Iterator[None]:
+        ident = threading.get_ident()
+        with self._changed:
+            nested = ident in self._actors
+            self._actors.add(ident)
+        try:
+            yield
+        finally:
+            if not nested:
+                with self._changed:
+                    self._actors.discard(ident)
+                    self._changed.notify_all()
+
+    def _jump_if_all_wait(self) -> bool:
+        """Move to the earliest deadline if no actor is busy; the condition is held. Return whether time moved.
+
+        Whoever is due is taken off the list here, not when its thread wakes: otherwise another thread could see it
+        still "waiting" and jump past it.
+        """
+        if self._waiting_actors < len(self._actors) or not self._deadlines:
+            return False
+        self._now = max(self._now, self._deadlines[0][0])
+        while self._deadlines and self._deadlines[0][0] <= self._now:
+            self._waiting_actors -= heapq.heappop(self._deadlines)[2]
+        self._changed.notify_all()
+        return True

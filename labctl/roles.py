@@ -1,0 +1,274 @@
+"""What a bench may ask of an instrument: one small Protocol for each role, in the words of the field."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from labctl.quantities import EnergyReading
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who an instrument says it is; empty strings where it cannot say."""
+
+    vendor: str
+    model: str
+    serial: str = ""
+    firmware: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SafeStep:
+    """One step towards the safe state.
+
+    :param action: What was done, e.g. ``close shutter``.
+    :param confirmed: True if the instrument's own read-back says so; False if it does not or cannot.
+    :param evidence: What was sent and what was read back.
+    """
+
+    action: str
+    confirmed: bool
+    evidence: str
+
+
+@runtime_checkable
+class Instrument(Protocol):
+    """What every instrument can do, whatever its role."""
+
+    def identify(self) -> Identity:
+        """Get vendor, model, serial number and firmware from the instrument."""
+        ...
+
+    def make_safe(self) -> Sequence[SafeStep]:
+        """Bring the instrument into its safe state and verify it by read-back; idempotent, never raises half-way."""
+        ...
+
+    def close(self) -> None:
+        """Release the connection; the instrument is left as it is."""
+        ...
+
+
+@runtime_checkable
+class Attenuator(Instrument, Protocol):
+    """A rotating element that sets the pump energy (a half-wave plate before a polariser, a graded wheel)."""
+
+    @property
+    def angle_deg(self) -> float:
+        """Measure the angle in degrees as the device reports it."""
+        ...
+
+    @property
+    def resolution_deg(self) -> float:
+        """Get the smallest step in degrees."""
+        ...
+
+    def home(self) -> None:
+        """Find the reference mark; returns when it is found."""
+        ...
+
+    def move_to(self, angle_deg: float) -> float:
+        """Control the angle, 0 ≤ angle < 360; returns the angle read back when the motion has ended."""
+        ...
+
+
+@runtime_checkable
+class Shutter(Instrument, Protocol):
+    """A beam shutter."""
+
+    @property
+    def has_readback(self) -> bool:
+        """Get whether the device can report its real state."""
+        ...
+
+    @property
+    def is_open(self) -> bool:
+        """Measure whether the shutter is open (assumed, where :attr:`has_readback` is false)."""
+        ...
+
+    def open(self) -> None:
+        """Open and verify; raises if the interlock is tripped or the blade does not move."""
+        ...
+
+    def shut(self) -> None:
+        """Close and verify."""
+        ...
+
+
+@runtime_checkable
+class EnergyMeter(Instrument, Protocol):
+    """A pulse-energy meter."""
+
+    @property
+    def wavelength_nm(self) -> float:
+        """Control the wavelength of the calibration in nm; setting reads back and refuses silent clamping."""
+        ...
+
+    @wavelength_nm.setter
+    def wavelength_nm(self, value: float) -> None: ...
+
+    @property
+    def range_j(self) -> float:
+        """Control the measuring range in J (full scale); setting reads back the range that was chosen."""
+        ...
+
+    @range_j.setter
+    def range_j(self, value: float) -> None: ...
+
+    def zero(self) -> float:
+        """Zero the meter with the beam blocked; returns the offset that was removed, in J."""
+        ...
+
+    def measure(self, pulses: int) -> EnergyReading:
+        """Measure the energy of ``pulses`` pulses; raises InstrumentTimeout if no pulse arrives."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Grating:
+    """A grating on the turret.
+
+    :param number: Position from 1.
+    :param lines_per_mm: Groove density; 0 for a mirror.
+    :param blaze: Blaze as the device words it.
+    """
+
+    number: int
+    lines_per_mm: float
+    blaze: str
+
+
+@dataclass(frozen=True, slots=True)
+class SpectrographGeometry:
+    """What turns a pixel into a wavelength.
+
+    :param focal_length_mm: Focal length.
+    :param half_angle_deg: Half of the angle between entrance and exit arm at the grating.
+    :param detector_angle_deg: Tilt of the detector plane.
+    """
+
+    focal_length_mm: float
+    half_angle_deg: float
+    detector_angle_deg: float
+
+
+@runtime_checkable
+class Spectrograph(Instrument, Protocol):
+    """A grating spectrograph."""
+
+    @property
+    def wavelength_nm(self) -> float:
+        """Measure the centre wavelength in nm as the device reports it."""
+        ...
+
+    def go_to(self, wavelength_nm: float) -> float:
+        """Control the centre wavelength; returns the wavelength read back, raises if it was clamped."""
+        ...
+
+    @property
+    def grating(self) -> Grating:
+        """Measure which grating is in the beam."""
+        ...
+
+    @property
+    def gratings(self) -> Sequence[Grating]:
+        """Get the installed gratings."""
+        ...
+
+    def select_grating(self, number: int) -> Grating:
+        """Control the grating; returns the grating read back, raises if it is not installed."""
+        ...
+
+    @property
+    def geometry(self) -> SpectrographGeometry:
+        """Get the geometry for the wavelength axis."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CoolerState:
+    """State of a detector's cooler.
+
+    :param on: Whether it cools.
+    :param temperature_c: Sensor temperature in °C.
+    :param locked: Whether the temperature has reached the set-point and is stable.
+    :param text: The device's own word for it.
+    """
+
+    on: bool
+    temperature_c: float
+    locked: bool
+    text: str
+
+
+@runtime_checkable
+class Detector(Instrument, Protocol):
+    """A line detector behind a spectrograph (a CCD read with full vertical binning)."""
+
+    @property
+    def pixels(self) -> int:
+        """Get the number of pixels along the wavelength axis."""
+        ...
+
+    @property
+    def pixel_um(self) -> float:
+        """Get the width of a pixel in µm."""
+        ...
+
+    @property
+    def full_scale_counts(self) -> int:
+        """Get the ceiling of the ADC for one exposure, in counts."""
+        ...
+
+    @property
+    def cooler(self) -> CoolerState:
+        """Measure the state of the cooler."""
+        ...
+
+    def cool_to(self, temperature_c: float) -> None:
+        """Control the set-point in °C and switch the cooler on; returns at once."""
+        ...
+
+    @property
+    def exposure_s(self) -> float:
+        """Get the true exposure in s, as the device will make it."""
+        ...
+
+    def set_exposure(self, exposure_s: float) -> float:
+        """Control the exposure in s; returns the true exposure after rounding by the device."""
+        ...
+
+    @property
+    def cycle_s(self) -> float:
+        """Get the time from one exposure to the next, in s."""
+        ...
+
+    def start(self) -> None:
+        """Start one exposure; returns at once."""
+        ...
+
+    def read(self) -> NDArray[np.int32]:
+        """Wait for the end of the exposure and read it, shape (pixels,), counts of the ADC."""
+        ...
+
+    def abort(self) -> None:
+        """Stop an exposure; nothing happens when none is under way."""
+        ...
+
+
+ROLES: dict[str, type] = {
+    "attenuator": Attenuator,
+    "shutter": Shutter,
+    "energy_meter": EnergyMeter,
+    "spectrograph": Spectrograph,
+    "detector": Detector,
+}
+"""Name of each role in a bench file, with the Protocol a driver for it must satisfy."""
+
+SAFE_ORDER: tuple[str, ...] = ("shutter", "detector", "attenuator", "energy_meter", "spectrograph")
+"""Order of the safe-state steps: what keeps light off the sample comes first."""

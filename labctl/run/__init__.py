@@ -1,0 +1,1 @@
+"""The engine: plan, preflight, point loop, guard, endpoint."""

@@ -1,0 +1,1 @@
+"""The simulated laboratory: laser, optics, sample, emulators, server."""
