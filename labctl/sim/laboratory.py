@@ -1,0 +1,317 @@
+"""The simulated laboratory: one beam, one sample, one time for all emulators.
+
+The beam goes laser, wave plate, shutter, pick-off with energy meter, sample; a closed shutter leaves the meter dark
+too. Emulators tell the laboratory what they did and when, and ask what they would have seen. Times are laboratory
+seconds; an emulator's own times must not fall, those of different emulators may be slightly out of order.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from labctl.sim.camera import Camera
+from labctl.sim.laser import PulsedLaser
+from labctl.sim.noise import KeyedNoise
+from labctl.sim.optics import Spectrograph, WavePlate, peak_fluence_uj_cm2
+from labctl.sim.sample import EnsembleSample, SampleState
+from labctl.sim.timeline import Timeline
+from labctl.sim.truth import LaboratoryTruth, SampleTruth, Table, read_table
+
+# More pulses than this change the mean and the spread of an exposure by less than a photon counts.
+_MAX_DRAWN_PULSES = 4096
+_MOVING_STEPS = 16
+# The dose is settled only up to here behind the newest query: emulators may still report slightly older events.
+_DOSE_LAG_S = 10.0
+_PUMP_STRAY_LENGTH_NM = 400.0
+
+
+class Shutter:
+    """The pump shutter as the light sees it."""
+
+    def __init__(self, initially_open: bool) -> None:
+        self._open = Timeline(float(initially_open))
+
+    def set(self, t: float, is_open: bool) -> None:
+        """Let light pass, or not, from laboratory time ``t`` on."""
+        self._open.set(t, float(is_open))
+
+    def is_open(self, t: float) -> bool:
+        """Whether light passes at ``t``."""
+        return self._open.at(t) > 0.5
+
+    def open_at(self, t: np.ndarray) -> np.ndarray:
+        """1 where light passes, else 0; of the shape of ``t``."""
+        return self._open.sample(t)
+
+    @property
+    def kept_from(self) -> float:
+        """Oldest laboratory time that is still known, s."""
+        return self._open.kept_from
+
+    def edges(self, t0: float, t1: float) -> np.ndarray:
+        """Get ``t0``, the times between at which the shutter switched, and ``t1``."""
+        return self._open.edges(t0, t1)
+
+
+class Laboratory:
+    """All that the emulators of one bench share.
+
+    :param truth: What the optics really are.
+    :param sample: The sample in the beam.
+    :param seed: Seed of all randomness.
+    """
+
+    def __init__(self, truth: LaboratoryTruth, sample: EnsembleSample | None, seed: int) -> None:
+        self.truth = truth
+        self.sample = sample
+        self.noise = KeyedNoise(seed)
+        self.laser = PulsedLaser(truth.laser, self.noise)
+        self.wave_plate = WavePlate(truth.wave_plate)
+        self.shutter = Shutter(truth.shutter.initially_open)
+        self.spectrograph = Spectrograph(truth.spectrograph)
+        self.camera = Camera(truth.camera, self.noise)
+        self._in_beam = Timeline(1.0)
+        self._dose_uj_cm2 = 0.0
+        self._dose_settled_s = 0.0
+        self._newest_s = 0.0
+        self._lock = threading.RLock()
+
+    def announce(self, point: int, attempt: int, schedule_s: float) -> None:
+        """Say which point of the plan the following readings belong to; see :class:`KeyedNoise`."""
+        self.noise.announce(point, attempt, schedule_s)
+
+    def operator(self, action: str, t: float | None = None) -> None:
+        """Do by hand what a prompt asked for.
+
+        :param action: ``"sample out of beam"``, ``"sample into beam"`` or ``"fresh spot"``.
+        :param t: Laboratory time; the newest known when left out.
+        :raises ValueError: Unknown action.
+        """
+        with self._lock:
+            when = self._newest_s if t is None else self._seen(t)
+            match action:
+                case "sample out of beam":
+                    self._in_beam.set(when, 0.0)
+                case "sample into beam":
+                    self._in_beam.set(when, 1.0)
+                case "fresh spot":
+                    self._dose_uj_cm2, self._dose_settled_s = 0.0, when
+                case _:
+                    known = '"sample out of beam", "sample into beam", "fresh spot"'
+                    raise ValueError(f"the simulated operator cannot do {action!r}; it knows {known}")
+
+    @property
+    def pulse_period_s(self) -> float:
+        """Time between two laser pulses, s."""
+        return self.laser.pulse_period_s
+
+    def next_pulse(self, t: float) -> float:
+        """Get the time of the first laser pulse at or after ``t``, whether or not light passes, s."""
+        return self.laser.next_pulse(t)
+
+    def meter_energy_j(self, t: float, n_pulses: int) -> np.ndarray:
+        """Measure the pulses that reach the meter among the next ``n_pulses`` of the laser from ``t`` on.
+
+        :returns: Energies, J, shape (m,), m <= n_pulses; empty while the shutter is closed.
+        """
+        with self._lock:
+            times = self.next_pulse(t) + self.pulse_period_s * np.arange(n_pulses)
+            self._seen(float(times[-1]) if n_pulses else t)
+            arrived = self.shutter.open_at(times) > 0.5
+            passed = self.wave_plate.transmission(times)
+            energy_uj = passed * self.laser.pulse_energies_uj(n_pulses, "meter")
+            return 1e-6 * (energy_uj * self._meter_factor(n_pulses))[arrived]
+
+    def meter_power_w(self, t: float, average_s: float) -> float:
+        """Measure the mean power at the meter over [t - average_s, t], W.
+
+        A thermal head (``response_s`` > 0) sees it through a first-order low-pass.
+        """
+        with self._lock:
+            self._seen(t)
+            response_s = self.truth.meter.response_s
+            if response_s:
+                # Equal shares of an exponential memory, seen at their middles.
+                share = (np.arange(64) + 0.5) / 64
+                light = float(self._light(t + response_s * np.log(share)).mean())
+            else:
+                light = self._mean_light(t - average_s, t)
+            pulses = max(1, round(average_s / self.pulse_period_s))
+            energy_uj = self.laser.pulse_energies_uj(min(pulses, _MAX_DRAWN_PULSES), "meter").mean()
+            factor = float(self._meter_factor(1)[0])
+            return 1e-6 * light * energy_uj * factor * self.truth.laser.repetition_rate_hz
+
+    def expose(self, t0: float, exposure_s: float, temperature_c: float) -> np.ndarray:
+        """Expose the camera over [t0, t0 + exposure_s] and read it out.
+
+        :param temperature_c: Temperature of the sensor, C.
+        :returns: ADU, int32, shape (pixels,).
+        """
+        with self._lock:
+            t1 = self._seen(t0 + exposure_s)
+            light = self._mean_light(t0, t1)
+            open_share = self._open_share(t0, t1)
+            pulses = round(open_share * exposure_s / self.pulse_period_s)
+            centre_nm, lines_per_mm = self.spectrograph.at(0.5 * (t0 + t1))
+            camera = self.truth.camera
+            wavelengths = self.spectrograph.wavelengths_nm(centre_nm, lines_per_mm, camera.pixels, camera.pixel_um)
+            photons = np.zeros(camera.pixels)
+            if pulses:
+                drawn = self.laser.pulse_energies_uj(min(pulses, _MAX_DRAWN_PULSES), "camera")
+                sample_uj = drawn * self.truth.meter.ratio * light / open_share
+                fluences = peak_fluence_uj_cm2(sample_uj, self.truth.stripe)
+                photons = pulses * self._photons_per_pulse(wavelengths, lines_per_mm, fluences, 0.5 * (t0 + t1))
+            electrons = self.camera.expected_electrons(photons, wavelengths)
+            return self.camera.read_out(electrons, exposure_s, temperature_c)
+
+    def fluence_uj_cm2(self, t: float) -> float:
+        """True mean peak fluence on the sample at ``t``, were the shutter open; without the laser's noise."""
+        energy_uj = self.truth.laser.energy_uj * self.truth.meter.ratio * float(self.wave_plate.transmission(t))
+        return float(peak_fluence_uj_cm2(energy_uj, self.truth.stripe))
+
+    def dose_uj_cm2(self, t: float) -> float:
+        """Peak fluence summed over all pulses that have hit the spot until ``t``, uJ/cm2, from the mean energy.
+
+        The sample sees light whenever the shutter is open, whether or not the camera does.
+        """
+        with self._lock:
+            self._seen(t)
+            settle = self._newest_s - _DOSE_LAG_S
+            if settle > self._dose_settled_s:
+                self._dose_uj_cm2 += self._dose_between(self._dose_settled_s, settle)
+                self._dose_settled_s = settle
+            if t >= self._dose_settled_s:
+                return self._dose_uj_cm2 + self._dose_between(self._dose_settled_s, t)
+            return self._dose_uj_cm2 - self._dose_between(t, self._dose_settled_s)
+
+    def state(self, t: float) -> dict[str, float | bool]:
+        """Get what is true at ``t``; for tests and for faults, not for instruments."""
+        centre_nm, lines_per_mm = self.spectrograph.at(t)
+        dose = self.dose_uj_cm2(t)
+        return {
+            "shutter_open": self.shutter.is_open(t),
+            "plate_optical_deg": self.wave_plate.optical_deg(t),
+            "fluence_uj_cm2": self.fluence_uj_cm2(t),
+            "centre_nm": centre_nm,
+            "lines_per_mm": lines_per_mm,
+            "sample_in_beam": self._in_beam.at(t) > 0.5,
+            "dose_uj_cm2": dose,
+            "brightness": self.sample.active_fraction(SampleState(dose)) if self.sample else 0.0,
+        }
+
+    def _seen(self, t: float) -> float:
+        self._newest_s = max(self._newest_s, t)
+        return t
+
+    def _meter_factor(self, n: int) -> np.ndarray:
+        meter = self.truth.meter
+        white = meter.noise * self.noise.generator("meter").standard_normal(n)
+        return (1.0 + white) * (1.0 + self.noise.drift("meter", meter.drift_rms, meter.drift_tau_s))
+
+    def _light(self, t: np.ndarray) -> np.ndarray:
+        """Share of the laser's energy that passes plate and shutter at times ``t``."""
+        return self.shutter.open_at(t) * self.wave_plate.transmission(t)
+
+    def _pieces(self, t0: float, t1: float) -> np.ndarray:
+        """Times that cut [t0, t1] where shutter, plate or sample changed; moves of the plate into small steps."""
+        edges = np.unique(
+            np.concatenate([self.shutter.edges(t0, t1), self.wave_plate.edges(t0, t1), self._in_beam.edges(t0, t1)])
+        )
+        angles = np.array([self.wave_plate.optical_deg(t) for t in edges])
+        fine = [
+            np.linspace(a, b, _MOVING_STEPS, endpoint=False)
+            for a, b, moving in zip(edges[:-1], edges[1:], np.diff(angles) != 0.0, strict=True)
+            if moving
+        ]
+        return np.unique(np.concatenate([edges, *fine]))
+
+    def _open_share(self, t0: float, t1: float) -> float:
+        if t1 <= t0:
+            return 0.0
+        edges = self.shutter.edges(t0, t1)
+        return float(self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) @ np.diff(edges) / (t1 - t0))
+
+    def _mean_light(self, t0: float, t1: float) -> float:
+        if t1 <= t0:
+            return 0.0
+        pieces = self._pieces(t0, t1)
+        return float(self._light(0.5 * (pieces[1:] + pieces[:-1])) @ np.diff(pieces) / (t1 - t0))
+
+    def _dose_between(self, t0: float, t1: float) -> float:
+        if t1 <= t0:
+            return 0.0
+        # A timeline forgets after an hour and a thousand commands; a dose nobody asked for in that time starts there.
+        kept = max(self.shutter.kept_from, self.wave_plate.kept_from, self._in_beam.kept_from)
+        if t1 <= kept:
+            return 0.0
+        pieces = self._pieces(max(t0, kept), t1)
+        middle = 0.5 * (pieces[1:] + pieces[:-1])
+        light_s = float((self._light(middle) * self._in_beam.sample(middle)) @ np.diff(pieces))
+        full_uj = self.truth.laser.energy_uj * self.truth.meter.ratio
+        return light_s * self.truth.laser.repetition_rate_hz * float(peak_fluence_uj_cm2(full_uj, self.truth.stripe))
+
+    def _photons_per_pulse(
+        self, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
+    ) -> np.ndarray:
+        """Mean photons on each pixel per pulse, over the drawn pulses of peak fluence ``fluences``."""
+        truth = self.truth.camera
+        width_nm = np.abs(np.gradient(wavelengths))
+        sigma_px = self.spectrograph.psf_sigma_nm(lines_per_mm) / float(np.median(width_nm))
+        mean_fluence = float(fluences.mean())
+        pump_nm = self.truth.laser.wavelength_nm
+        stray = truth.pump_scatter * mean_fluence * np.exp(-np.abs(wavelengths - pump_nm) / _PUMP_STRAY_LENGTH_NM)
+        photons = np.zeros(truth.pixels)
+        for order, strength in ((1, 1.0), (2, 0.05)):
+            _add_line(photons, wavelengths, order * pump_nm, strength * truth.pump_line * mean_fluence)
+        zero_order = truth.pump_line * mean_fluence
+        if self.sample is not None and self._in_beam.at(t) > 0.5:
+            state = SampleState(self.dose_uj_cm2(t))
+            photons += truth.collection * width_nm * self._mean_emission(self.sample, wavelengths, fluences, state)
+            if wavelengths.min() < 0.0 < wavelengths.max():
+                grid = self.sample.truth.lambda_pl_nm + np.linspace(-100.0, 100.0, 401)
+                zero_order += truth.collection * 0.5 * self._mean_emission(self.sample, grid, fluences, state).sum()
+        _add_line(photons, wavelengths, 0.0, zero_order)
+        return ndimage.gaussian_filter1d(photons, sigma_px, mode="nearest") + stray
+
+    def _mean_emission(
+        self, sample: EnsembleSample, wavelengths: np.ndarray, fluences: np.ndarray, state: SampleState
+    ) -> np.ndarray:
+        """Edge spectrum averaged over pulses, by three-point Gauss-Hermite quadrature with their mean and spread.
+
+        The emission goes as a high power of the fluence, so its mean is not that of the mean pulse. Three points are
+        exact up to the fifth power for a Gaussian spread, and cost as much as three pulses.
+        """
+        mean, spread = float(fluences.mean()), float(fluences.std())
+        length_mm = self.truth.stripe.length_mm
+        if not spread:
+            return sample.edge_spectrum(wavelengths, mean, length_mm, state)
+        nodes = np.maximum(mean + np.sqrt(3.0) * spread * np.array([-1.0, 0.0, 1.0]), 0.0)
+        return np.array([1.0, 4.0, 1.0]) / 6.0 @ sample.edge_spectrum(wavelengths, nodes, length_mm, state)
+
+
+def _add_line(photons: np.ndarray, wavelengths: np.ndarray, line_nm: float, strength: float) -> None:
+    """Put a narrow line on the two pixels around ``line_nm``, if it falls on the camera."""
+    if wavelengths[0] <= line_nm <= wavelengths[-1]:
+        place = float(np.interp(line_nm, wavelengths, np.arange(wavelengths.size)))
+        first = min(int(place), wavelengths.size - 2)
+        photons[first] += strength * (1.0 - (place - first))
+        photons[first + 1] += strength * (place - first)
+
+
+def create(
+    bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str, Any] | None, seed: int
+) -> Laboratory:
+    """Build a laboratory from the bench's ``[laboratory]`` and the sample's ``[truth]``; either may be missing.
+
+    :raises ConfigError: Unknown keys, wrong types, values out of range.
+    """
+    truth = read_table(bench, LaboratoryTruth, "laboratory")
+    if sample is None:
+        return Laboratory(truth, None, seed)
+    ensemble = EnsembleSample(read_table(sample, SampleTruth, "truth"), truth.laser.wavelength_nm)
+    return Laboratory(truth, ensemble, seed)
