@@ -101,7 +101,11 @@ class ConfigError(InputError):
 
 
 class LimitError(InputError):
-    """A set value or a reading lies beyond a limit of the bench."""
+    """A value that was asked for lies beyond a limit of the bench; it was refused before anything moved."""
+
+
+class LimitExceeded(LabctlError):
+    """A reading lies beyond a limit of the bench while running; the run ends and the bench is made safe."""
 
 
 class StorageError(LabctlError):

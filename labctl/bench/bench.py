@@ -1,0 +1,313 @@
+"""An opened bench: the instruments by role, the composites made of them, and the way to leave them safe."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from importlib.metadata import entry_points
+from typing import Any, TypeVar, cast
+
+from labctl.bench.attenuation import MalusLaw
+from labctl.bench.limits import PumpLimits
+from labctl.bench.lock import ResourceLocks
+from labctl.bench.pump_beam import PickOff, PumpBeam
+from labctl.bench.safe import SafeReport, make_safe
+from labctl.bench.spectrometer import Spectrometer
+from labctl.clock import Clock
+from labctl.config.bench import BenchConfig
+from labctl.config.sample import SampleConfig
+from labctl.errors import BenchOpenError, InputError, InstrumentError, LabctlError, OpenFailure
+from labctl.roles import SAFE_ORDER, Attenuator, Detector, EnergyMeter, Identity, Instrument, Shutter, Spectrograph
+from labctl.transport.adapter import WireAdapter
+from labctl.transport.opening import (
+    LaboratoryLink,
+    OpenRequest,
+    Session,
+    is_simulated,
+    open_laboratory,
+    open_link,
+)
+from labctl.transport.settings import WireSettings
+
+log = logging.getLogger(__name__)
+
+_Section = TypeVar("_Section")
+
+OperatorPrompt = Callable[[str], None]
+"""Asks the experimentalist to do something by hand and returns when it is done; raises Aborted when refused."""
+
+
+class Bench:
+    """The instruments of a bench, opened by role. Use :meth:`open`; close it with :meth:`close` or ``with``.
+
+    :param config: The bench file.
+    :param session: What the connections share.
+    :param instruments: Opened instruments by role.
+    :param identities: What each said it is.
+    """
+
+    def __init__(
+        self,
+        config: BenchConfig,
+        session: Session,
+        instruments: dict[str, Instrument],
+        identities: dict[str, Identity],
+        locks: ResourceLocks,
+    ) -> None:
+        self.config = config
+        self.instruments = instruments
+        self.identities = identities
+        self.operator_prompt: OperatorPrompt | None = None
+        self._session = session
+        self._locks = locks
+        self._pump: PumpBeam | None = None
+        self._spectrometer: Spectrometer | None = None
+
+    @classmethod
+    def open(
+        cls,
+        config: BenchConfig,
+        clock: Clock,
+        *,
+        roles: Sequence[str] | None = None,
+        sample: SampleConfig | None = None,
+        seed: int = 0,
+        owner: str = "labctl",
+    ) -> Bench:
+        """Open the instruments of a bench.
+
+        Every role is tried. If any fails, those that did open are made safe and closed, and one BenchOpenError names
+        all failures as a tree.
+
+        :param roles: Roles to open; all of the bench if None.
+        :param sample: The sample, for a simulated laboratory.
+        :param seed: Seed of all simulated randomness.
+        :param owner: Who opens it, for the message to the next who wants it.
+        """
+        wanted = _roles_to_open(config, roles)
+        session = Session(
+            bench=config.name,
+            clock=clock,
+            laboratory_table=config.laboratory,
+            truth_table=sample.truth if sample else None,
+            seed=seed,
+            drivers={role: (entry.driver, entry.options.data) for role, entry in config.instruments.items()},
+        )
+        locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
+        locks.acquire()
+        try:
+            if needs_laboratory(config):
+                open_laboratory(session)
+            instruments, failures = _open_all(config, session, wanted)
+            identities, more = _start_all(config, instruments)
+        except BaseException:
+            locks.release()
+            raise
+        bench = cls(config, session, instruments, identities, locks)
+        failures.extend(more)
+        if failures:
+            bench.make_safe()
+            bench.close()
+            raise BenchOpenError(config.name, failures)
+        return bench
+
+    @property
+    def clock(self) -> Clock:
+        """Get the clock of the run."""
+        return self._session.clock
+
+    @property
+    def laboratory(self) -> LaboratoryLink | None:
+        """Get the link to the simulated laboratory, if there is one."""
+        return self._session.laboratory
+
+    @property
+    def simulated(self) -> bool:
+        """Get whether anything on the bench is an emulator."""
+        return self._session.laboratory is not None or self.config.is_simulated
+
+    def announce(self, point: int, attempt: int, schedule_s: float) -> None:
+        """Tell a simulated laboratory which point comes next; nothing on a real bench."""
+        if self._session.laboratory is not None:
+            self._session.laboratory.announce(point, attempt, schedule_s)
+
+    def ask_operator(self, action: str, text: str) -> None:
+        """Have something done by hand, e.g. the sample moved out of the beam; returns when it is confirmed.
+
+        A simulated laboratory does it by itself. Raises InputError when nobody can be asked.
+        """
+        if self._session.laboratory is not None:
+            self._session.laboratory.operator(action)
+        elif self.operator_prompt is not None:
+            self.operator_prompt(text)
+        else:
+            raise InputError(f"an operator is needed: {text}", todo="run it in a terminal or window, or switch it off")
+
+    @property
+    def pump(self) -> PumpBeam:
+        """Get the pump beam."""
+        if self._pump is None:
+            self._pump = self._make_pump()
+        return self._pump
+
+    @property
+    def spectrometer(self) -> Spectrometer:
+        """Get the spectrometer."""
+        if self._spectrometer is None:
+            settings = _section(self.config.spectrometer, "spectrometer", self.config)
+            self._spectrometer = Spectrometer(
+                cast(Spectrograph, self._role("spectrograph")),
+                cast(Detector, self._role("detector")),
+                self.clock,
+                wavelength_offset_nm=settings.wavelength_offset_nm,
+            )
+        return self._spectrometer
+
+    def make_safe(self) -> SafeReport:
+        """Bring every open instrument into its safe state and confirm it."""
+        return make_safe(self.instruments)
+
+    def close(self) -> None:
+        """Close all connections; what fails is logged and does not keep the others open."""
+        for role, instrument in self.instruments.items():
+            try:
+                instrument.close()
+            except (LabctlError, OSError):
+                log.exception("%s could not be closed", role)
+        self.instruments = {}
+        if self._session.laboratory is not None:
+            self._session.laboratory.close()
+        self._locks.release()
+
+    def __enter__(self) -> Bench:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.make_safe()
+        self.close()
+
+    def _role(self, role: str) -> Instrument:
+        try:
+            return self.instruments[role]
+        except KeyError:
+            raise InputError(f"the bench {self.config.name!r} has no {role}") from None
+
+    def _make_pump(self) -> PumpBeam:
+        laser = _section(self.config.laser, "laser", self.config)
+        pump = _section(self.config.pump, "pump", self.config)
+        return PumpBeam(
+            cast(Attenuator, self._role("attenuator")),
+            cast(Shutter, self._role("shutter")),
+            cast(EnergyMeter, self._role("energy_meter")),
+            malus=malus_law(self.config),
+            pick_off=PickOff(pump.pick_off_ratio, pump.pick_off_ratio_error),
+            geometry=pump.geometry(),
+            wavelength_nm=laser.wavelength_nm,
+            repetition_rate_hz=laser.repetition_rate_hz,
+            limits=pump_limits(self.config),
+            clock=self.clock,
+        )
+
+
+def needs_laboratory(config: BenchConfig) -> bool:
+    """Get whether a simulated laboratory stands behind this bench."""
+    return config.laboratory is not None or config.is_simulated
+
+
+def malus_law(config: BenchConfig) -> MalusLaw:
+    """Get the attenuator's law from the calibration that the bench file names; raises InputError without one."""
+    calibration = config.attenuator_calibration
+    if calibration is None:
+        raise InputError(
+            f"the bench {config.name!r} has no calibration of the attenuator",
+            where="calibrations.attenuator of the bench file",
+            todo="run attenuator-calibration and name the file it writes",
+        )
+    return MalusLaw(
+        minimum_j=calibration.transmission_min * calibration.full_energy_uj * 1e-6,
+        maximum_j=calibration.transmission_max * calibration.full_energy_uj * 1e-6,
+        theta0_deg=calibration.theta0_deg,
+    )
+
+
+def pump_limits(config: BenchConfig) -> PumpLimits:
+    """Get the limits of the pump from the bench file; raises InputError if it has none."""
+    limits = _section(config.limits, "limits", config)
+    return PumpLimits(limits.fluence_uj_cm2, limits.pulse_energy_uj * 1e-6, limits.dose_per_spot_j_cm2)
+
+
+def _section(section: _Section | None, name: str, config: BenchConfig) -> _Section:
+    if section is None:
+        raise InputError(f"the bench {config.name!r} has no [{name}]", where=config.file, todo=f"write a [{name}]")
+    return section
+
+
+def _roles_to_open(config: BenchConfig, roles: Sequence[str] | None) -> list[str]:
+    wanted = list(config.instruments) if roles is None else list(roles)
+    missing = [role for role in wanted if role not in config.instruments]
+    if missing:
+        raise InputError(
+            f"the bench {config.name!r} has no {', no '.join(missing)}",
+            where=config.file,
+            todo="; ".join(f"write [instruments.{role}]" for role in missing),
+        )
+    return sorted(wanted, key=lambda role: (SAFE_ORDER.index(role) if role in SAFE_ORDER else len(SAFE_ORDER), role))
+
+
+def _open_all(
+    config: BenchConfig, session: Session, roles: Sequence[str]
+) -> tuple[dict[str, Instrument], list[OpenFailure]]:
+    """Connect every role; what keeps light off the sample comes first."""
+    instruments: dict[str, Instrument] = {}
+    failures: list[OpenFailure] = []
+    for role in roles:
+        entry = config.instruments[role]
+        try:
+            instruments[role] = _connect(role, entry.driver, entry.resource, entry.options.data, session)
+        except (LabctlError, OSError) as error:
+            failures.append(OpenFailure(role, entry.driver, entry.resource, error))
+    return instruments, failures
+
+
+def _connect(role: str, driver: str, resource: str, options: dict[str, Any], session: Session) -> Instrument:
+    (entry,) = entry_points(group="labctl.drivers", name=driver)
+    driver_class: Any = entry.load()
+    request = OpenRequest(role, driver, resource, driver_class.LINK, options, session)
+    if isinstance(driver_class.LINK, WireSettings):
+        adapter: Any = WireAdapter(
+            lambda: cast(Any, open_link(request)), driver_class.LINK, session.clock, f"{role} at {resource}"
+        )
+    else:
+        adapter = open_link(request)
+    return driver_class(adapter, name=f"{role} ({driver})", clock=session.clock, **options)
+
+
+def _start_all(
+    config: BenchConfig, instruments: dict[str, Instrument]
+) -> tuple[dict[str, Identity], list[OpenFailure]]:
+    """Bring every connected instrument into its working state and ask who it is."""
+    identities: dict[str, Identity] = {}
+    failures: list[OpenFailure] = []
+    for role, instrument in instruments.items():
+        entry = config.instruments[role]
+        try:
+            start_up = getattr(instrument, "start_up", None)
+            if start_up is not None:
+                start_up()
+            identities[role] = instrument.identify()
+        except (LabctlError, OSError) as error:
+            if isinstance(error, InstrumentError):
+                error.role = error.role or role
+            failures.append(OpenFailure(role, entry.driver, entry.resource, error))
+    return identities, failures
+
+
+def check_resources(config: BenchConfig, *, virtual: bool) -> None:
+    """Refuse virtual time with a real resource; raises InputError naming every such resource."""
+    real = [f"{role}: {entry.resource}" for role, entry in config.instruments.items() if not is_simulated(entry.resource)]
+    if virtual and real:
+        raise InputError(
+            "virtual time needs a bench of emulators; these resources are real: " + ", ".join(real),
+            where=config.file,
+            todo="leave out --virtual-time",
+        )

@@ -1,0 +1,60 @@
+"""The limits of a bench. They act here, below every front and every procedure; none can go round them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from labctl.errors import LimitError, LimitExceeded
+
+_READING_TOLERANCE = 1.05
+"""A set value may reach the limit; a reading may pass it by the scatter of the laser."""
+
+
+@dataclass(frozen=True, slots=True)
+class PumpLimits:
+    """Upper limits of the pump at the sample.
+
+    :param fluence_uj_cm2: Fluence in µJ/cm² under the bench's convention.
+    :param pulse_energy_j: Energy per pulse at the sample in J, or None.
+    :param dose_j_cm2: Dose per spot and run in J/cm², or None.
+    """
+
+    fluence_uj_cm2: float
+    pulse_energy_j: float | None = None
+    dose_j_cm2: float | None = None
+
+    def check_set_value(self, fluence_uj_cm2: float, pulse_energy_j: float) -> None:
+        """Refuse a set value beyond a limit, before anything moves; raises LimitError."""
+        if fluence_uj_cm2 > self.fluence_uj_cm2:
+            raise LimitError(
+                f"a fluence of {fluence_uj_cm2:.4g} uJ/cm^2 lies beyond the limit of {self.fluence_uj_cm2:.4g} uJ/cm^2",
+                where="limits.fluence of the bench",
+                todo="ask for less; the limit itself is changed in the bench file only",
+            )
+        if self.pulse_energy_j is not None and pulse_energy_j > self.pulse_energy_j:
+            raise LimitError(
+                f"a pulse energy of {pulse_energy_j:.4g} J lies beyond the limit of {self.pulse_energy_j:.4g} J",
+                where="limits.pulse_energy of the bench",
+                todo="ask for less; the limit itself is changed in the bench file only",
+            )
+
+    def check_reading(self, fluence_uj_cm2: float, pulse_energy_j: float) -> None:
+        """Refuse to go on after a reading beyond a limit; raises LimitExceeded."""
+        over_fluence = fluence_uj_cm2 > self.fluence_uj_cm2 * _READING_TOLERANCE
+        over_energy = self.pulse_energy_j is not None and pulse_energy_j > self.pulse_energy_j * _READING_TOLERANCE
+        if over_fluence or over_energy:
+            raise LimitExceeded(
+                f"the sample got {fluence_uj_cm2:.4g} uJ/cm^2 ({pulse_energy_j:.4g} J per pulse), beyond the limit of"
+                f" {self.fluence_uj_cm2:.4g} uJ/cm^2",
+                where="pump beam, energy meter",
+                todo="calibrate the attenuator anew; check what changed in the laser",
+            )
+
+    def check_dose(self, dose_j_cm2: float) -> None:
+        """Refuse to go on beyond the dose per spot; raises LimitExceeded."""
+        if self.dose_j_cm2 is not None and dose_j_cm2 > self.dose_j_cm2:
+            raise LimitExceeded(
+                f"the spot has received {dose_j_cm2:.4g} J/cm^2, beyond the limit of {self.dose_j_cm2:.4g} J/cm^2",
+                where="limits.dose_per_spot of the bench",
+                todo="move to a fresh spot",
+            )

@@ -1,0 +1,156 @@
+"""The spectrometer: spectrograph and detector as one thing that gives spectra with a wavelength axis."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.clock import Clock
+from labctl.errors import Aborted, InstrumentError, InstrumentTimeout
+from labctl.quantities import Spectrum
+from labctl.roles import Detector, Spectrograph, SpectrographGeometry
+
+log = logging.getLogger(__name__)
+
+SATURATION_LEVEL = 0.9
+"""Share of the ADC ceiling from which a pixel counts as saturated: FVB binning can fill the register below it."""
+_COOLER_POLL_S = 5.0
+_COSMIC_SIGMA = 8.0
+_COSMIC_WINDOW = 9
+_WAVELENGTH_TOLERANCE_NM = 0.1
+
+
+def wavelength_axis_nm(
+    centre_nm: float, lines_per_mm: float, geometry: SpectrographGeometry, pixels: int, pixel_um: float
+) -> NDArray[np.float64]:
+    """Get the wavelength of each pixel in nm, shape (pixels,), in first order.
+
+    The grating stands at ψ with sin ψ = G λc / (2 cos γ), γ half the angle between the arms; light enters at ψ − γ and
+    leaves for a pixel at distance x from the centre at ψ + γ + ξ, with tan ξ = x cos δ / (f + x sin δ) and δ the tilt
+    of the detector (the grating equation; see e.g. Palmer, Diffraction Grating Handbook, ch. 2).
+    """
+    half_angle = math.radians(geometry.half_angle_deg)
+    tilt = math.radians(geometry.detector_angle_deg)
+    pitch_nm = 1e6 / lines_per_mm
+    rotation = math.asin(centre_nm / (2 * pitch_nm * math.cos(half_angle)))
+    x_mm = (np.arange(pixels) - (pixels - 1) / 2) * pixel_um * 1e-3
+    deviation = np.arctan2(x_mm * math.cos(tilt), geometry.focal_length_mm + x_mm * math.sin(tilt))
+    return pitch_nm * (math.sin(rotation - half_angle) + np.sin(rotation + half_angle + deviation))
+
+
+def cosmic_rays(frames: NDArray[np.float64], read_noise_counts: float = 6.0) -> NDArray[np.bool_]:
+    """Find pixels hit by a cosmic ray in frames of shape (accumulations, pixels); returns shape (pixels,).
+
+    A hit is a spike narrower than any line the spectrograph can draw (it stands ``8 σ`` above the median of its
+    neighbourhood) that is not there in the other frames; with a single frame only the first half can be asked.
+    """
+    suspects = np.zeros(frames.shape[1], dtype=bool)
+    half = _COSMIC_WINDOW // 2
+    median_frame = np.median(frames, axis=0)
+    for frame in frames:
+        padded = np.pad(frame, half, mode="edge")
+        windows = np.lib.stride_tricks.sliding_window_view(padded, _COSMIC_WINDOW)
+        surroundings = np.median(windows, axis=1)
+        spread = np.median(np.abs(windows - surroundings[:, None]), axis=1) * 1.4826
+        noise = np.hypot(np.maximum(spread, read_noise_counts), np.sqrt(np.abs(surroundings) + 1.0))
+        spikes = frame - surroundings > _COSMIC_SIGMA * noise
+        if len(frames) > 1:
+            spikes &= frame - median_frame > _COSMIC_SIGMA / 2 * noise
+        suspects |= spikes
+    return suspects
+
+
+class Spectrometer:
+    """Takes spectra; refuses to expose before the cooler has locked.
+
+    :param spectrograph: Grating spectrograph.
+    :param detector: Line detector behind it.
+    :param clock: Clock of the run.
+    :param wavelength_offset_nm: Calibration: added to the wavelength that the grating equation gives.
+    """
+
+    def __init__(
+        self, spectrograph: Spectrograph, detector: Detector, clock: Clock, *, wavelength_offset_nm: float = 0.0
+    ) -> None:
+        self.spectrograph = spectrograph
+        self.detector = detector
+        self.clock = clock
+        self.wavelength_offset_nm = wavelength_offset_nm
+        self.wavelength_nm: NDArray[np.float64] = np.array([])
+        self._locked = False
+        self._temperature_c = math.nan
+
+    def prepare(self, centre_nm: float, grating: int) -> None:
+        """Select grating and centre wavelength, read them back, and build the wavelength axis."""
+        chosen = self.spectrograph.select_grating(grating)
+        reached = self.spectrograph.go_to(centre_nm)
+        if abs(reached - centre_nm) > _WAVELENGTH_TOLERANCE_NM:
+            raise InstrumentError(f"the spectrograph stands at {reached} nm instead of {centre_nm} nm")
+        axis = wavelength_axis_nm(
+            reached,
+            chosen.lines_per_mm,
+            self.spectrograph.geometry,
+            self.detector.pixels,
+            self.detector.pixel_um,
+        )
+        self.wavelength_nm = axis + self.wavelength_offset_nm
+
+    def start_cooling(self, temperature_c: float) -> None:
+        """Set the cooler; returns at once. :meth:`wait_until_cold` waits."""
+        self.detector.cool_to(temperature_c)
+        self._locked = False
+
+    def wait_until_cold(self, timeout_s: float, stop: threading.Event | None = None) -> None:
+        """Wait until the cooler has locked; raises InstrumentTimeout, or Aborted when ``stop`` is set."""
+        stop = stop or threading.Event()
+        deadline = self.clock.now() + timeout_s
+        while not (state := self.detector.cooler).locked:
+            if self.clock.now() > deadline:
+                raise InstrumentTimeout(
+                    f"the cooler has not locked within {timeout_s:g} s: {state.text}, {state.temperature_c:.1f} degC",
+                    role="detector",
+                    state="no exposure was made",
+                    todo="check cooling water or fan; choose a warmer set-point in the bench file",
+                )
+            if self.clock.wait(stop, _COOLER_POLL_S):
+                raise Aborted("stopped while waiting for the cooler")
+        self._locked, self._temperature_c = True, state.temperature_c
+        log.info("cooler locked at %.1f degC", state.temperature_c)
+
+    def acquire(self, exposure_s: float, accumulations: int, during: Callable[[], None] | None = None) -> Spectrum:
+        """Take ``accumulations`` exposures and sum them.
+
+        :param exposure_s: Exposure asked for; the true one is in the result.
+        :param during: Called once, after the first exposure has started (e.g. to read the energy meter).
+        """
+        if not self._locked:
+            raise InstrumentError(
+                "refused to expose: the cooler has not locked",
+                role="detector",
+                state="no exposure was made",
+                todo="call wait_until_cold() first",
+            )
+        detector = self.detector
+        if not math.isclose(detector.exposure_s, exposure_s, rel_tol=1e-3):
+            detector.set_exposure(exposure_s)
+        frames = np.empty((accumulations, detector.pixels))
+        for number in range(accumulations):
+            detector.start()
+            if number == 0 and during is not None:
+                during()
+            frames[number] = detector.read()
+        return Spectrum(
+            wavelength_nm=self.wavelength_nm,
+            counts=frames.sum(axis=0),
+            exposure_s=detector.exposure_s,
+            accumulations=accumulations,
+            saturated=np.any(frames >= SATURATION_LEVEL * detector.full_scale_counts, axis=0),
+            cosmic=cosmic_rays(frames),
+            temperature_c=self._temperature_c,
+            full_scale_counts=float(detector.full_scale_counts),
+        )

@@ -1,0 +1,132 @@
+"""Parameters of a procedure: pymeasure's, with full precision, units that are checked, and an optional "not set"."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pymeasure.experiment import BooleanParameter, FloatParameter, IntegerParameter, ListParameter, Parameter
+
+from labctl.config.quantity import InUnit
+
+
+class Quantity(FloatParameter):
+    """A float with a unit. As text it must carry a unit that converts; as a number it is in :attr:`units`.
+
+    :param name: Title, for forms and messages.
+    :param units: Unit of the value, as pint writes it; ``""`` for a pure number.
+    :param minimum: Lowest value accepted, in ``units``; the next one likewise.
+    :param optional: Whether the parameter may stay unset (``None``).
+    """
+
+    def __init__(
+        self,
+        name: str,
+        units: str = "",
+        *,
+        minimum: float = -math.inf,
+        maximum: float = math.inf,
+        optional: bool = False,
+        default: float | None = None,
+        description: str | None = None,
+    ) -> None:
+        self.optional = optional
+        super().__init__(
+            name, units=units, minimum=minimum, maximum=maximum, default=default, description=description
+        )
+
+    def convert(self, value: Any) -> float:
+        bounds = InUnit(
+            self.units,
+            at_least=self.minimum if math.isfinite(self.minimum) else None,
+            at_most=self.maximum if math.isfinite(self.maximum) else None,
+        )
+        if isinstance(value, str):
+            return bounds.parse(value)
+        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+            return bounds.parse(value)
+        return bounds.parse(f"{float(value)!r} {self.units}".rstrip())
+
+    def __str__(self) -> str:
+        return f"{self._value!r} {self.units}".rstrip() if self.is_set() else ""
+
+
+class QuantityList(Parameter):
+    """A list of floats with one unit, as text ``"2.8, 5.6, 28 uJ/cm^2"`` or as numbers in :attr:`units`."""
+
+    def __init__(
+        self,
+        name: str,
+        units: str,
+        *,
+        minimum: float = -math.inf,
+        optional: bool = True,
+        description: str | None = None,
+    ) -> None:
+        self.units = units
+        self.minimum = minimum
+        self.optional = optional
+        super().__init__(name, default=None, description=description)
+
+    def convert(self, value: Any) -> tuple[float, ...]:
+        bounds = InUnit(self.units, at_least=self.minimum if math.isfinite(self.minimum) else None)
+        if isinstance(value, str):
+            *numbers, last = value.split(",")
+            unit = last.strip().partition(" ")[2]
+            return tuple(bounds.parse(f"{number.strip()} {unit}".strip()) for number in [*numbers, last.split()[0]])
+        if isinstance(value, Sequence | np.ndarray):
+            return tuple(bounds.parse(f"{float(number)!r} {self.units}") for number in value)
+        return (bounds.parse(value),)
+
+    def __str__(self) -> str:
+        return f"{', '.join(repr(number) for number in self._value)} {self.units}" if self.is_set() else ""
+
+
+class Whole(IntegerParameter):
+    """A whole number; ``2.5`` and ``True`` are refused rather than rounded."""
+
+    optional = False
+
+    def convert(self, value: Any) -> int:
+        text = str(value).strip()
+        if isinstance(value, bool | np.bool_) or not text.lstrip("+-").isdigit():
+            raise ValueError(f"{value!r} is not a whole number from {self.minimum} to {self.maximum}")
+        if not self.minimum <= int(text) <= self.maximum:
+            raise ValueError(f"{text} lies outside {self.minimum} to {self.maximum}")
+        return int(text)
+
+
+class Flag(BooleanParameter):
+    """True or false; also ``yes``, ``no``, ``on``, ``off``."""
+
+    optional = False
+
+    def convert(self, value: Any) -> bool:
+        words = {"yes": True, "on": True, "no": False, "off": False}
+        return super().convert(words.get(value.lower(), value) if isinstance(value, str) else value)
+
+
+class Choice(ListParameter):
+    """One of a few words."""
+
+    optional = False
+
+    def convert(self, value: Any) -> Any:
+        try:
+            return super().convert(value)
+        except ValueError:
+            raise ValueError(f"{value!r} is not one of {', '.join(map(str, self.choices or ()))}") from None
+
+
+class Text(Parameter):
+    """Free text, at most 200 characters."""
+
+    optional = True
+
+    def convert(self, value: Any) -> str:
+        text = str(value)
+        if len(text) > 200 or not text.isprintable():
+            raise ValueError("text of at most 200 printable characters is wanted")
+        return text

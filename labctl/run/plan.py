@@ -1,0 +1,122 @@
+"""A plan: stages with hard bounds that are known before anything moves, and the points within them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One point of a plan.
+
+    :param index: Position in the plan, from 0, unique in the run; randomness of a simulation is keyed by it.
+    :param stage: Name of its stage.
+    :param settings: What to set, by name; names carry their unit.
+    :param schedule_s: Planned moment since the start of the run, in s, from the plan alone.
+    """
+
+    index: int
+    stage: str
+    settings: Mapping[str, Any]
+    schedule_s: float
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Points that belong together.
+
+    :param name: Name, as shown in progress and stored with every row.
+    :param stream: Name of the stream that its rows go to.
+    :param max_points: Hard bound on the number of points.
+    :param point_s: Expected duration of a point in s.
+    :param settings: Settings of each point where they are known beforehand; None for an adaptive stage, whose points
+        the procedure gives as a pure function of the acknowledged rows.
+    :param bounds: Lowest and highest value of every quantity that will be set, by name.
+    :param dose_j_cm2: Upper bound of the dose on the sample spot, in J/cm².
+    :param open_s: Upper bound of the time with light on the sample, in s.
+    """
+
+    name: str
+    stream: str
+    max_points: int
+    point_s: float
+    settings: tuple[Mapping[str, Any], ...] | None = None
+    bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    dose_j_cm2: float = 0.0
+    open_s: float = 0.0
+
+    @property
+    def adaptive(self) -> bool:
+        """Get whether the points depend on what was measured before."""
+        return self.settings is None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All stages of a run.
+
+    :param stages: In the order in which they run.
+    :param start_up_s: Expected time before the first point (cooling, homing, zeroing), in s.
+    :param warnings: What the experimenter should know before starting.
+    """
+
+    stages: tuple[Stage, ...]
+    start_up_s: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def max_points(self) -> int:
+        """Get the hard bound on the number of points."""
+        return sum(stage.max_points for stage in self.stages)
+
+    @property
+    def duration_s(self) -> float:
+        """Get the expected duration in s, adaptive stages taken at their bound."""
+        return self.start_up_s + sum(stage.max_points * stage.point_s for stage in self.stages)
+
+    @property
+    def dose_j_cm2(self) -> float:
+        """Get the upper bound of the dose on the sample spot, in J/cm²."""
+        return sum(stage.dose_j_cm2 for stage in self.stages)
+
+    @property
+    def open_s(self) -> float:
+        """Get the upper bound of the time with light on the sample, in s."""
+        return sum(stage.open_s for stage in self.stages)
+
+    @property
+    def bounds(self) -> dict[str, tuple[float, float]]:
+        """Get the lowest and highest value of every set quantity over all stages."""
+        merged: dict[str, tuple[float, float]] = {}
+        for stage in self.stages:
+            for name, (low, high) in stage.bounds.items():
+                known = merged.get(name, (low, high))
+                merged[name] = (min(low, known[0]), max(high, known[1]))
+        return merged
+
+    def as_dict(self) -> dict[str, Any]:
+        """The plan as JSON-serialisable data."""
+        return {
+            "stages": [
+                {
+                    "name": stage.name,
+                    "stream": stage.stream,
+                    "max_points": stage.max_points,
+                    "adaptive": stage.adaptive,
+                    "point_s": stage.point_s,
+                    "bounds": {name: list(pair) for name, pair in stage.bounds.items()},
+                    "dose_j_cm2": stage.dose_j_cm2,
+                    "open_s": stage.open_s,
+                }
+                for stage in self.stages
+            ],
+            "start_up_s": self.start_up_s,
+            "max_points": self.max_points,
+            "duration_s": self.duration_s,
+            "dose_j_cm2": self.dose_j_cm2,
+            "open_s": self.open_s,
+            "bounds": {name: list(pair) for name, pair in self.bounds.items()},
+            "warnings": list(self.warnings),
+        }

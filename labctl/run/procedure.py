@@ -1,0 +1,162 @@
+"""The base of our procedures: a pymeasure Procedure that plans first and then measures point by point."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from pymeasure.experiment import Procedure
+
+from labctl.config.fault import Fault
+from labctl.errors import ConfigError, Problem
+from labctl.run.plan import Plan, Point, Stage
+from labctl.store.layout import ArrayField, Column, RowLayout
+
+if TYPE_CHECKING:
+    from labctl.bench.bench import Bench
+    from labctl.config.bench import BenchConfig
+    from labctl.config.sample import SampleConfig
+    from labctl.store.run import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What one point gave.
+
+    :param row: One value for each column of the point's stream.
+    :param arrays: One array for each array field of the stream.
+    """
+
+    row: Mapping[str, Any]
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """A point whose row is on the disk; what adaptive stages may look at."""
+
+    point: Point
+    row: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Layout of every stream of a run, and what the main one shows.
+
+    :param layouts: Layout by stream name.
+    :param main: Name of the main stream; ``x`` and ``signal`` name its columns for the default plot.
+    :param axes: Axes shared by all points: name to (values, unit).
+    """
+
+    layouts: Mapping[str, RowLayout]
+    main: str
+    x: str
+    signal: str
+    spectra: str | None = None
+    axes: Mapping[str, tuple[NDArray[np.float64], str]] = field(default_factory=dict)
+
+
+class SweepProcedure(Procedure):
+    """Base of a procedure: declares parameters, roles and columns, plans, and measures one point at a time.
+
+    The engine owns order, storage, abort, progress and the safe state. A procedure overrides :meth:`plan`,
+    :meth:`prepare`, :meth:`streams`, :meth:`measure`, for adaptive stages :meth:`next_settings`, and :meth:`analyse`.
+
+    All parameters are checked when the object is made: unknown names, wrong units and values out of range are
+    reported together, before anything moves.
+    """
+
+    NAME: ClassVar[str]
+    """Name on the command line, with dashes."""
+    TITLE: ClassVar[str] = ""
+    ROLES: ClassVar[tuple[str, ...]] = ()
+    """Roles that must be on the bench."""
+    GROUP_COMMIT_S: ClassVar[float] = 0.0
+    """Points that come faster than this share a commit; 0 acknowledges each point by itself."""
+
+    def __init__(self, **values: Any) -> None:
+        super().__init__()
+        self._set_checked(values)
+
+    def _set_checked(self, values: Mapping[str, Any]) -> None:
+        problems: list[Problem] = []
+        for given, value in values.items():
+            name = given.replace("-", "_")
+            parameter = self._parameters.get(name)
+            if parameter is None:
+                near = difflib.get_close_matches(name, list(self._parameters), n=1)
+                allowed = ", ".join(sorted(self._parameters))
+                problems.append(Problem("parameters", None, given, "an unknown name", allowed, next(iter(near), None)))
+                continue
+            if value is None and getattr(parameter, "optional", False):
+                continue
+            try:
+                parameter.value = value
+                setattr(self, name, parameter.value)
+            except Fault as fault:
+                problems.append(Problem("parameters", None, given, fault.found, fault.allowed, fault.nearest))
+            except (ValueError, TypeError) as error:
+                problems.append(Problem("parameters", None, given, repr(value), str(error)))
+        if problems:
+            raise ConfigError(problems, todo=f"see `labctl procedures` for the parameters of {self.NAME}")
+
+    def check_parameters(self) -> None:
+        """Raise NameError if a parameter that is not optional has no value (pymeasure's Worker calls this)."""
+        for name, parameter in self._parameters.items():
+            if getattr(self, name) is None and not getattr(parameter, "optional", False):
+                raise NameError(f"parameter {name!r} of {self.NAME} has no value")
+
+    def refresh_parameters(self) -> None:
+        """Cast all values again and enter them in pymeasure's table; unset optional ones stay unset."""
+        for name, parameter in self._parameters.items():
+            value = getattr(self, name)
+            if value is not None or not getattr(parameter, "optional", False):
+                parameter.value = value
+                setattr(self, name, parameter.value)
+
+    @classmethod
+    def describe(cls) -> dict[str, Any]:
+        """Get name, roles and parameters with units, limits and defaults, as JSON-serialisable data."""
+        parameters = {}
+        for name, parameter in cls()._parameters.items():
+            entry: dict[str, Any] = {"title": parameter.name, "default": parameter.default}
+            for key in ("units", "minimum", "maximum", "choices", "description"):
+                value = getattr(parameter, key, None)
+                if value is not None and value not in (float("inf"), float("-inf")):
+                    entry[key] = list(value) if isinstance(value, tuple) else value
+            parameters[name.replace("_", "-")] = entry
+        return {"name": cls.NAME, "title": cls.TITLE, "roles": list(cls.ROLES), "parameters": parameters}
+
+    def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
+        """Say what will be done, from the configuration alone; raises InputError for what cannot be done."""
+        raise NotImplementedError
+
+    def prepare(self, bench: Bench) -> None:
+        """Bring the instruments into the state in which points can be measured; shutter closed on return."""
+        raise NotImplementedError
+
+    def streams(self, bench: Bench) -> Streams:
+        """Say what the rows look like; called after :meth:`prepare`, so that sizes of detectors are known."""
+        raise NotImplementedError
+
+    def next_settings(self, stage: Stage, rows: Sequence[Acknowledged]) -> Sequence[Mapping[str, Any]]:
+        """Give the settings of an adaptive stage: a pure function of the rows acknowledged before it."""
+        raise NotImplementedError
+
+    def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Set, settle, measure one point."""
+        raise NotImplementedError
+
+    def acknowledge(self, entry: Acknowledged) -> None:
+        """Take note of a point that is on the disk, e.g. for auto-exposure; must not touch instruments."""
+
+    def analyse(self, run: Run) -> dict[str, Any]:
+        """Analyse a run, live or old: returns ``{"result": {...}, "warnings": [...], ...}``; needs no bench."""
+        raise NotImplementedError
+
+
+__all__ = ["Acknowledged", "ArrayField", "Column", "Record", "RowLayout", "Streams", "SweepProcedure"]
