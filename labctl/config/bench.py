@@ -1,0 +1,351 @@
+"""The bench file: laser, pump beam, spectrometer, limits, calibrations, and an instrument for each role."""
+
+from __future__ import annotations
+
+import datetime
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PrivateAttr,
+    ValidationInfo,
+    WithJsonSchema,
+    field_validator,
+)
+
+from labctl.config.calibration import SAME_WAVELENGTH_NM, AttenuatorCalibration, load_calibration
+from labctl.config.document import TomlDocument, parse_document, read_document
+from labctl.config.fault import Absent, Fault, Faults, as_toml, nearest_name
+from labctl.config.locate import locate
+from labctl.config.problems import check_table
+from labctl.config.pump import LaserConfig, PumpConfig, check_fluence_limit
+from labctl.config.quantity import InUnit
+from labctl.config.raw_table import RawTable
+from labctl.config.registry import check_driver, driver_entries, require_driver, require_role, transport_names
+from labctl.config.table import (
+    FluenceUjCm2,
+    LineWidthNm,
+    LongText,
+    PulseEnergyUj,
+    ShortText,
+    Table,
+    WavelengthNm,
+)
+from labctl.errors import ConfigError, Problem
+from labctl.roles import ROLES
+
+KEEPABLE_PARTS = ("cooler", "lamp", "heater")
+"""What a bench may leave on between runs. Shutters, emission and MCP gain are never among them."""
+
+_RESOURCE_FORMS = (
+    "sim:, sim+tcp://host:port, a VISA name such as USB0::0x1313::0x8078::P0012345::INSTR, "
+    "serial:/dev/ttyUSB0, socket://host:port, sdk:NAME"
+)
+_RESOURCES = (
+    r"sim:[^\s]*",
+    r"(?:sim\+tcp|socket)://(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}",
+    r"serial:[^\s]+",
+    r"sdk:[A-Za-z0-9_.:/-]+",
+    r"(?:ASRL|COM|GPIB|USB|TCPIP|VXI|PXI|PRLGX-)[A-Za-z0-9/_.-]*(?:::[^\s:]+)*::(?:INSTR|SOCKET|RAW|INTFC)",
+)
+
+
+class SpectrometerConfig(Table):
+    """Spectrograph and detector as one instrument."""
+
+    centre_wavelength_nm: WavelengthNm = Field(alias="centre_wavelength")
+    grating: Annotated[int, Field(ge=1, le=9, description="position on the turret, from 1")] = 1
+    slit_um: Annotated[float, InUnit("um", at_least=1, at_most=5000, example="50 um")] | None = Field(
+        alias="slit", default=None
+    )
+    instrument_fwhm_nm: LineWidthNm = Field(alias="instrument_fwhm")
+    wavelength_offset_nm: Annotated[float, InUnit("nm", at_least=-50, at_most=50, example="0.12 nm")] = Field(
+        alias="wavelength_offset", default=0.0
+    )
+    temperature_c: Annotated[float, InUnit("degC", at_least=-150, at_most=40, example="-60 degC")] = Field(
+        alias="temperature"
+    )
+    cooling_timeout_s: Annotated[float, InUnit("s", at_least=1, at_most=7200, example="20 min")] = Field(
+        alias="cooling_timeout", default=1200.0
+    )
+
+
+class LimitsConfig(Table):
+    """Bounds that the bench layer holds for every front and every procedure."""
+
+    fluence_uj_cm2: FluenceUjCm2 = Field(alias="fluence")
+    pulse_energy_uj: PulseEnergyUj = Field(alias="pulse_energy")
+    dose_per_spot_j_cm2: Annotated[float, InUnit("J/cm^2", above=0, at_most=1e12, example="200 J/cm^2")] = Field(
+        alias="dose_per_spot"
+    )
+    disk_reserve_mb: Annotated[float, InUnit("MB", at_least=1, at_most=1e8, example="200 MB")] = Field(
+        alias="disk_reserve", default=200.0
+    )
+
+
+class CalibrationsConfig(Table):
+    """Calibration files, by paths relative to the bench file."""
+
+    attenuator: ShortText | None = None
+    max_age_day: Annotated[float, InUnit("day", above=0, at_most=36500, example="365 day")] | None = Field(
+        alias="max_age", default=None
+    )
+
+
+class SafeStateConfig(Table):
+    """What may stay on between runs."""
+
+    keep_on: Annotated[tuple[str, ...], Field(strict=False)] = ()
+
+    @field_validator("keep_on", mode="after")
+    @classmethod
+    def _known_parts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        valid = [f"{role}.{part}" for role in ROLES for part in KEEPABLE_PARTS]
+        faults: list[Fault] = []
+        for number, name in enumerate(names):
+            if name not in valid:
+                allowed = f"ROLE.PART with PART one of {', '.join(KEEPABLE_PARTS)}"
+                faults.append(Fault(as_toml(name), allowed, nearest=nearest_name(name, valid), key=(number,)))
+        if faults:
+            raise Faults(faults)
+        return names
+
+
+def _require_resource(resource: str) -> str:
+    if any(re.fullmatch(form, resource, re.IGNORECASE) for form in _RESOURCES):
+        return resource
+    scheme = resource.partition(":")[0]
+    if scheme in transport_names() and scheme not in ("sim", "sim+tcp") and len(resource) > len(scheme) + 1:
+        return resource
+    schemes = {"sim", "sim+tcp", "serial", "socket", "sdk", *transport_names()}
+    near = None if scheme in schemes else nearest_name(scheme, schemes)
+    raise Fault(as_toml(resource), _RESOURCE_FORMS, nearest=near)
+
+
+class InstrumentConfig(Table):
+    """The instrument that fills a role: its driver and where it is found."""
+
+    driver: Annotated[str, AfterValidator(require_driver), Field(description="the name of a driver")]
+    resource: Annotated[str, AfterValidator(_require_resource), Field(description=_RESOURCE_FORMS)]
+    options: RawTable
+
+    @property
+    def is_simulated(self) -> bool:
+        """Get whether the bytes go to an emulator."""
+        return self.resource.startswith(("sim:", "sim+tcp:"))
+
+
+Role = Annotated[str, AfterValidator(require_role), WithJsonSchema({"type": "string", "enum": sorted(ROLES)})]
+
+
+@dataclass(frozen=True)
+class ByRole(Mapping[str, InstrumentConfig]):
+    """The instruments of a bench by role; cannot be changed."""
+
+    _instruments: Mapping[str, InstrumentConfig]
+
+    def __getitem__(self, role: str) -> InstrumentConfig:
+        return self._instruments[role]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._instruments)
+
+    def __len__(self) -> int:
+        return len(self._instruments)
+
+
+class BenchConfig(Table):
+    """A bench file. A section that a bench does not have is None."""
+
+    name: ShortText
+    description: LongText = ""
+    laser: LaserConfig | None = None
+    instruments: Annotated[
+        Mapping[Role, InstrumentConfig],
+        Field(min_length=1, description="one table [instruments.ROLE] per role"),
+        AfterValidator(ByRole),
+        PlainSerializer(dict),
+    ]
+    pump: PumpConfig | None = Field(default=None, validate_default=True)
+    spectrometer: SpectrometerConfig | None = None
+    limits: LimitsConfig | None = Field(default=None, validate_default=True)
+    calibrations: CalibrationsConfig = CalibrationsConfig()
+    safe_state: SafeStateConfig = SafeStateConfig()
+    laboratory: RawTable | None = None
+
+    _file: str = PrivateAttr("")
+    _text: str = PrivateAttr("")
+    _attenuator_calibration: AttenuatorCalibration | None = PrivateAttr(None)
+
+    @property
+    def file(self) -> str:
+        """Get the name of the file."""
+        return self._file
+
+    @property
+    def text(self) -> str:
+        """Get the text of the file, for the provenance of a run."""
+        return self._text
+
+    @property
+    def attenuator_calibration(self) -> AttenuatorCalibration | None:
+        """Get the calibration that ``[calibrations] attenuator`` names."""
+        return self._attenuator_calibration
+
+    @property
+    def is_simulated(self) -> bool:
+        """Get whether any instrument is an emulator, so that the run must be marked SIMULATED."""
+        return any(instrument.is_simulated for instrument in self.instruments.values())
+
+    def stale_calibrations(self, today: datetime.date) -> tuple[Problem, ...]:
+        """Get the calibrations that are older than ``max_age`` or dated in the future; none on a simulated bench."""
+        calibration, max_age_day = self._attenuator_calibration, self.calibrations.max_age_day
+        if calibration is None or max_age_day is None or self.is_simulated:
+            return ()
+        age_days = calibration.age_days(today)
+        if 0 <= age_days <= max_age_day:
+            return ()
+        found = f"a calibration of {calibration.date}, {age_days} days old"
+        return (Problem(calibration.file, None, "date", found, f"an age of 0 to {max_age_day:g} days"),)
+
+    @field_validator("limits", mode="after")
+    @classmethod
+    def _limits_fit_the_pump(cls, limits: LimitsConfig | None, info: ValidationInfo) -> LimitsConfig | None:
+        laser = info.data.get("laser")
+        if limits is None:
+            if info.data.get("pump") is not None:
+                raise Absent(
+                    "no [limits]", "a bench with [pump] has [limits] with fluence, pulse_energy, dose_per_spot"
+                )
+            return None
+        if laser is not None:
+            check_fluence_limit(limits.fluence_uj_cm2, laser)
+        return limits
+
+    @field_validator("pump", mode="after")
+    @classmethod
+    def _pump_has_a_laser(cls, pump: PumpConfig | None, info: ValidationInfo) -> PumpConfig | None:
+        if pump is not None and "laser" in info.data and info.data["laser"] is None:
+            raise Absent("no [laser]", "a bench with [pump] has a [laser]")
+        return pump
+
+    @field_validator("safe_state", mode="after")
+    @classmethod
+    def _kept_on_is_there(cls, safe_state: SafeStateConfig, info: ValidationInfo) -> SafeStateConfig:
+        instruments = info.data.get("instruments", ROLES)
+        faults: list[Fault] = []
+        for number, name in enumerate(safe_state.keep_on):
+            if name.partition(".")[0] not in instruments:
+                allowed = f"a part of an instrument of this bench: {', '.join(instruments)}"
+                faults.append(Fault(as_toml(name), allowed, key=("keep_on", number)))
+        if faults:
+            raise Faults(faults)
+        return safe_state
+
+    @field_validator("laboratory", mode="after")
+    @classmethod
+    def _laboratory_is_simulated(cls, laboratory: RawTable | None, info: ValidationInfo) -> RawTable | None:
+        instruments = info.data.get("instruments")
+        if laboratory is not None and instruments and not any(one.is_simulated for one in instruments.values()):
+            raise Fault("a simulated laboratory", "only on a bench with an instrument at sim: or sim+tcp:")
+        return laboratory
+
+
+def load_bench(name_or_path: str | Path, *, check_drivers: bool = True) -> BenchConfig:
+    """Read a bench file with the calibrations it names.
+
+    :param name_or_path: Name of a shipped bench, or a path.
+    :param check_drivers: Import the drivers and check that they fit their roles and take their options.
+    :raises ConfigError: every fault of the bench file and of its calibration files.
+    """
+    path = locate("benches", name_or_path)
+    return _bench(read_document(path), path.parent, check_drivers)
+
+
+def parse_bench(text: str, file: str, *, check_drivers: bool = False) -> BenchConfig:
+    """Read a bench from text, e.g. as stored in a run; its calibration files are not opened.
+
+    :raises ConfigError: every fault.
+    """
+    return _bench(parse_document(text, file), None, check_drivers)
+
+
+def _bench(document: TomlDocument, folder: Path | None, check_drivers: bool) -> BenchConfig:
+    problems = list(document.problems)
+    if not document.readable:
+        raise ConfigError(problems)
+    data = _with_raw_tables(document)
+    bench, faults = check_table(BenchConfig, data, document.file, document.lines, complete=not problems)
+    problems += faults
+    if check_drivers:
+        problems += _driver_problems(document)
+    calibration = None
+    if folder is not None:
+        calibration, faults = _attenuator_calibration(document, folder, bench)
+        problems += faults
+    if bench is None or problems:
+        raise ConfigError(sorted(problems, key=lambda problem: (problem.file != document.file, problem.line or 0)))
+    bench._file, bench._text, bench._attenuator_calibration = document.file, document.text, calibration
+    return bench
+
+
+def _with_raw_tables(document: TomlDocument) -> dict[str, Any]:
+    """Get the data with the tables that others interpret wrapped, so that they keep their file and lines."""
+    data = dict(document.data)
+
+    def wrap(table: object, *path: str) -> object:
+        return RawTable(document.file, path, document.lines, table) if isinstance(table, Mapping) else table
+
+    if "laboratory" in data:
+        data["laboratory"] = wrap(data["laboratory"], "laboratory")
+    instruments = data.get("instruments")
+    if isinstance(instruments, Mapping):
+        data["instruments"] = {
+            role: {**entry, "options": wrap(entry.get("options", {}), "instruments", role, "options")}
+            if isinstance(entry, Mapping)
+            else entry
+            for role, entry in instruments.items()
+        }
+    return data
+
+
+def _driver_problems(document: TomlDocument) -> list[Problem]:
+    instruments = document.data.get("instruments")
+    problems: list[Problem] = []
+    if isinstance(instruments, Mapping):
+        for role, entry in instruments.items():
+            if role not in ROLES or not isinstance(entry, Mapping):
+                continue
+            driver, options = entry.get("driver"), entry.get("options", {})
+            if isinstance(driver, str) and driver in driver_entries() and isinstance(options, Mapping):
+                problems += check_driver(role, driver, dict(options), document.file, document.lines)
+    return problems
+
+
+def _attenuator_calibration(
+    document: TomlDocument, folder: Path, bench: BenchConfig | None
+) -> tuple[AttenuatorCalibration | None, list[Problem]]:
+    table = document.data.get("calibrations")
+    name = table.get("attenuator") if isinstance(table, Mapping) else None
+    if not isinstance(name, str) or not name:
+        return None, []
+    key = "calibrations.attenuator"
+    line = document.lines.line_of(("calibrations", "attenuator"))
+    try:
+        calibration = load_calibration(folder / name)
+    except ConfigError as error:
+        if any(problem.line is None for problem in error.problems):
+            found, allowed = error.problems[0].found, "the path of a calibration file, relative to the bench file"
+            return None, [Problem(document.file, line, key, f"{as_toml(name)}, {found}", allowed)]
+        return None, list(error.problems)
+    laser = bench.laser if bench else None
+    if laser is not None and abs(laser.wavelength_nm - calibration.wavelength_nm) > SAME_WAVELENGTH_NM:
+        found, allowed = f"a calibration at {calibration.wavelength_nm:g} nm", f"one at {laser.wavelength_nm:g} nm"
+        return calibration, [Problem(document.file, line, key, found, f"{allowed}, the line of the laser")]
+    return calibration, []

@@ -1,0 +1,44 @@
+"""Finds configuration files: a path, or the name of a file that ships with labctl."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+from labctl.config.fault import as_toml, nearest_name
+from labctl.errors import ConfigError, Problem
+
+
+def shipped_folder(kind: str) -> Path:
+    """Get the folder of the shipped ``benches``, ``samples`` or ``campaigns``.
+
+    A wheel carries them inside the package; a source tree has them beside it.
+    """
+    package = Path(str(files("labctl")))
+    inside = package / "configs" / kind
+    return inside if inside.is_dir() else package.parent / "configs" / kind
+
+
+def list_shipped(kind: str) -> list[str]:
+    """Get the names of the shipped files of a kind, sorted."""
+    return sorted(path.stem for path in shipped_folder(kind).glob("*.toml"))
+
+
+def locate(kind: str, name_or_path: str | Path) -> Path:
+    """Find a file by the name of a shipped one or by its path; a bare name that is shipped means the shipped file.
+
+    :raises ConfigError: there is no such file; names the nearest shipped one.
+    """
+    text = str(name_or_path)
+    shipped = list_shipped(kind)
+    if text in shipped:
+        return shipped_folder(kind) / f"{text}.toml"
+    path = Path(name_or_path).expanduser()
+    try:
+        if path.is_file():
+            return path
+    except (OSError, ValueError):
+        pass
+    allowed = f"the path of a TOML file, or one of the shipped {kind}: {', '.join(shipped) or 'none'}"
+    near = nearest_name(path.stem, shipped)
+    raise ConfigError([Problem(text, None, kind, f"{as_toml(text)}, which is no file", allowed, near)])

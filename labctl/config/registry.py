@@ -1,0 +1,89 @@
+"""Drivers by name: what is installed, and whether a driver takes its role and its options."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from pydantic import BaseModel
+
+from labctl.config.fault import unknown_name
+from labctl.config.problems import check_table
+from labctl.config.toml_lines import TomlLines, dotted
+from labctl.errors import Problem
+from labctl.roles import ROLES
+
+DRIVERS = "labctl.drivers"
+TRANSPORTS = "labctl.transports"
+
+
+def driver_entries() -> dict[str, EntryPoint]:
+    """Get the installed drivers by name; none of them is imported."""
+    return {entry.name: entry for entry in entry_points(group=DRIVERS)}
+
+
+def transport_names() -> list[str]:
+    """Get the schemes that installed packages add to the resource grammar."""
+    return sorted({entry.name for entry in entry_points(group=TRANSPORTS)})
+
+
+def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines: TomlLines) -> list[Problem]:
+    """Import a driver and check that it fits its role and takes its options.
+
+    A driver may have a pydantic model ``Options``; without one it takes no options. A factory function instead of a
+    class is taken as it is.
+    """
+    table = ("instruments", role)
+
+    def problem(key: str, found: str, allowed: str) -> Problem:
+        path = (*table, key)
+        return Problem(file, lines.line_of(path), dotted(path), found, allowed)
+
+    try:
+        driver = driver_entries()[name].load()
+    except Exception as error:  # a driver of another package may fail in any way at its import
+        found = f'"{name}", whose import fails ({type(error).__name__}: {error})'
+        return [problem("driver", found, "an installed driver whose requirements are installed too")]
+    if not isinstance(driver, type):
+        return []
+    problems: list[Problem] = []
+    absent = [method for method in _methods(role) if not callable(getattr(driver, method, None))]
+    if absent:
+        found = f'"{name}", which has no {", ".join(absent)}'
+        problems.append(problem("driver", found, f"a driver for the role {role}"))
+    model = getattr(driver, "Options", None)
+    if isinstance(model, type) and issubclass(model, BaseModel):
+        problems += check_table(model, options, file, lines, prefix=(*table, "options"))[1]
+    elif options:
+        problems.append(problem("options", f"options ({', '.join(options)})", f"none: {name} has no options"))
+    return problems
+
+
+def _methods(role: str) -> Iterator[str]:
+    """Get the methods of a role; its properties may be made by a driver's constructor and cannot be asked for here."""
+    for base in ROLES[role].__mro__:
+        for name, member in vars(base).items():
+            if not name.startswith("_") and callable(member) and base.__module__ != "typing":
+                yield name
+
+
+def require_driver(name: str) -> str:
+    """Check a driver's name.
+
+    :raises Fault: no such driver is installed.
+    """
+    entries = driver_entries()
+    if name not in entries:
+        raise unknown_name("driver", name, entries)
+    return name
+
+
+def require_role(name: str) -> str:
+    """Check a role's name.
+
+    :raises Fault: labctl knows no such role.
+    """
+    if name not in ROLES:
+        raise unknown_name("role", name, ROLES)
+    return name
