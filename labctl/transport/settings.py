@@ -59,12 +59,15 @@ class LibrarySettings:
     :param files: Library files to try, by ``sys.platform``, in order.
     :param functions: Parameters by function name.
     :param timeout_s: Time allowed for a call unless the driver grants more.
+    :param farewell: Calls that the process of a real library makes by itself when the engine has died: function,
+        arguments, and the codes after which it goes on to the next one.
     """
 
     name: str
     files: Mapping[str, tuple[str, ...]]
     functions: Mapping[str, tuple[Parameter, ...]] = field(repr=False)
     timeout_s: float = 10.0
+    farewell: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...] = ()
 
 
 LinkSettings = WireSettings | LibrarySettings

@@ -1,0 +1,1 @@
+"""Line detectors behind a spectrograph."""
