@@ -1,0 +1,1 @@
+"""Emulators of the attenuators: the real protocols, driven by the simulated laboratory."""

@@ -1,0 +1,1 @@
+"""Emulators of the shutters: the real protocols, driven by the simulated laboratory."""
