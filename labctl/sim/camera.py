@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from labctl.sim.noise import KeyedNoise
 from labctl.sim.truth import CameraTruth
@@ -25,12 +26,16 @@ class Camera:
         truth = self.truth
         return truth.dark_e_s * 2.0 ** ((temperature_c - truth.dark_reference_c) / truth.dark_doubling_k)
 
-    def expected_electrons(self, photons: np.ndarray, wavelengths_nm: np.ndarray) -> np.ndarray:
-        """Mean photoelectrons per pixel for photons per pixel: stray light, quantum efficiency, fixed pattern."""
+    def quantum_efficiency(self, wavelength_nm: ArrayLike) -> np.ndarray:
+        """Photoelectrons per photon of a wavelength, nm (not of the place it falls on: orders overlap)."""
+        offset = (np.asarray(wavelength_nm, dtype=float) - _QE_PEAK_NM) / _QE_WIDTH_NM
+        return self.truth.quantum_efficiency * np.exp(-(offset**2))
+
+    def expected_electrons(self, electrons: np.ndarray) -> np.ndarray:
+        """Mean photoelectrons per pixel, stray light and fixed pattern added to those of ideal optics and pixels."""
         truth = self.truth
-        stray = truth.stray * photons.sum() / truth.pixels
-        efficiency = truth.quantum_efficiency * np.exp(-(((wavelengths_nm - _QE_PEAK_NM) / _QE_WIDTH_NM) ** 2))
-        return ((1.0 - truth.stray) * photons + stray) * efficiency * self._sensitivity
+        stray = truth.stray * electrons.sum() / truth.pixels
+        return ((1.0 - truth.stray) * electrons + stray) * self._sensitivity
 
     def read_out(self, electrons: np.ndarray, exposure_s: float, temperature_c: float) -> np.ndarray:
         """Draw one frame.

@@ -26,8 +26,10 @@ from labctl.sim.truth import LaboratoryTruth, SampleTruth, Table, read_table
 _MAX_DRAWN_PULSES = 4096
 _MOVING_STEPS = 16
 # The dose is settled only up to here behind the newest query: emulators may still report slightly older events.
-_DOSE_LAG_S = 10.0
-_PUMP_STRAY_LENGTH_NM = 400.0
+_DOSE_LAG_S = 5.0
+_PUMP_HAZE_LENGTH_NM = 400.0
+# Share of the scattered pump light in each order of the grating.
+_PUMP_ORDERS = {0: 1.0, 1: 1.0, 2: 0.05}
 
 
 class Shutter:
@@ -160,14 +162,13 @@ class Laboratory:
             centre_nm, lines_per_mm = self.spectrograph.at(0.5 * (t0 + t1))
             camera = self.truth.camera
             wavelengths = self.spectrograph.wavelengths_nm(centre_nm, lines_per_mm, camera.pixels, camera.pixel_um)
-            photons = np.zeros(camera.pixels)
+            electrons = np.zeros(camera.pixels)
             if pulses:
                 drawn = self.laser.pulse_energies_uj(min(pulses, _MAX_DRAWN_PULSES), "camera")
                 sample_uj = drawn * self.truth.meter.ratio * light / open_share
                 fluences = peak_fluence_uj_cm2(sample_uj, self.truth.stripe)
-                photons = pulses * self._photons_per_pulse(wavelengths, lines_per_mm, fluences, 0.5 * (t0 + t1))
-            electrons = self.camera.expected_electrons(photons, wavelengths)
-            return self.camera.read_out(electrons, exposure_s, temperature_c)
+                electrons = pulses * self._electrons_per_pulse(wavelengths, lines_per_mm, fluences, 0.5 * (t0 + t1))
+            return self.camera.read_out(self.camera.expected_electrons(electrons), exposure_s, temperature_c)
 
     def fluence_uj_cm2(self, t: float) -> float:
         """True mean peak fluence on the sample at ``t``, were the shutter open; without the laser's noise."""
@@ -187,7 +188,8 @@ class Laboratory:
                 self._dose_settled_s = settle
             if t >= self._dose_settled_s:
                 return self._dose_uj_cm2 + self._dose_between(self._dose_settled_s, t)
-            return self._dose_uj_cm2 - self._dose_between(t, self._dose_settled_s)
+            # An exposure from before a fresh spot may be read out after it.
+            return max(0.0, self._dose_uj_cm2 - self._dose_between(t, self._dose_settled_s))
 
     def state(self, t: float) -> dict[str, float | bool]:
         """Get what is true at ``t``; for tests and for faults, not for instruments."""
@@ -195,7 +197,7 @@ class Laboratory:
         dose = self.dose_uj_cm2(t)
         return {
             "shutter_open": self.shutter.is_open(t),
-            "plate_optical_deg": self.wave_plate.optical_deg(t),
+            "plate_optical_deg": float(self.wave_plate.optical_deg(t)),
             "fluence_uj_cm2": self.fluence_uj_cm2(t),
             "centre_nm": centre_nm,
             "lines_per_mm": lines_per_mm,
@@ -219,28 +221,26 @@ class Laboratory:
 
     def _pieces(self, t0: float, t1: float) -> np.ndarray:
         """Times that cut [t0, t1] where shutter, plate or sample changed; moves of the plate into small steps."""
-        edges = np.unique(
-            np.concatenate([self.shutter.edges(t0, t1), self.wave_plate.edges(t0, t1), self._in_beam.edges(t0, t1)])
-        )
-        angles = np.array([self.wave_plate.optical_deg(t) for t in edges])
-        fine = [
-            np.linspace(a, b, _MOVING_STEPS, endpoint=False)
-            for a, b, moving in zip(edges[:-1], edges[1:], np.diff(angles) != 0.0, strict=True)
-            if moving
-        ]
+        parts = [signal.edges(t0, t1) for signal in (self.shutter, self.wave_plate, self._in_beam)]
+        edges = np.unique(np.concatenate(parts))
+        moving = np.flatnonzero(np.diff(self.wave_plate.optical_deg(edges)))
+        if not moving.size:
+            return edges
+        fine = [np.linspace(edges[i], edges[i + 1], _MOVING_STEPS, endpoint=False) for i in moving]
         return np.unique(np.concatenate([edges, *fine]))
 
     def _open_share(self, t0: float, t1: float) -> float:
         if t1 <= t0:
             return 0.0
         edges = self.shutter.edges(t0, t1)
-        return float(self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) @ np.diff(edges) / (t1 - t0))
+        return float(self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) @ (np.diff(edges) / (t1 - t0)))
 
     def _mean_light(self, t0: float, t1: float) -> float:
         if t1 <= t0:
             return 0.0
         pieces = self._pieces(t0, t1)
-        return float(self._light(0.5 * (pieces[1:] + pieces[:-1])) @ np.diff(pieces) / (t1 - t0))
+        # Weights first: where nothing changed the only weight is exactly 1, and the result the same at any time.
+        return float(self._light(0.5 * (pieces[1:] + pieces[:-1])) @ (np.diff(pieces) / (t1 - t0)))
 
     def _dose_between(self, t0: float, t1: float) -> float:
         if t1 <= t0:
@@ -255,28 +255,28 @@ class Laboratory:
         full_uj = self.truth.laser.energy_uj * self.truth.meter.ratio
         return light_s * self.truth.laser.repetition_rate_hz * float(peak_fluence_uj_cm2(full_uj, self.truth.stripe))
 
-    def _photons_per_pulse(
+    def _electrons_per_pulse(
         self, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
     ) -> np.ndarray:
-        """Mean photons on each pixel per pulse, over the drawn pulses of peak fluence ``fluences``."""
-        truth = self.truth.camera
+        """Mean photoelectrons of ideal pixels per pulse, over the drawn pulses of peak fluence ``fluences``."""
+        truth, efficiency = self.truth.camera, self.camera.quantum_efficiency
         width_nm = np.abs(np.gradient(wavelengths))
         sigma_px = self.spectrograph.psf_sigma_nm(lines_per_mm) / float(np.median(width_nm))
-        mean_fluence = float(fluences.mean())
-        pump_nm = self.truth.laser.wavelength_nm
-        stray = truth.pump_scatter * mean_fluence * np.exp(-np.abs(wavelengths - pump_nm) / _PUMP_STRAY_LENGTH_NM)
-        photons = np.zeros(truth.pixels)
-        for order, strength in ((1, 1.0), (2, 0.05)):
-            _add_line(photons, wavelengths, order * pump_nm, strength * truth.pump_line * mean_fluence)
-        zero_order = truth.pump_line * mean_fluence
+        mean_fluence, pump_nm = float(fluences.mean()), self.truth.laser.wavelength_nm
+        pump = mean_fluence * float(efficiency(pump_nm))
+        electrons = np.zeros(truth.pixels)
+        for order, share in _PUMP_ORDERS.items():
+            _add_line(electrons, wavelengths, order * pump_nm, share * truth.pump_line * pump)
         if self.sample is not None and self._in_beam.at(t) > 0.5:
-            state = SampleState(self.dose_uj_cm2(t))
-            photons += truth.collection * width_nm * self._mean_emission(self.sample, wavelengths, fluences, state)
-            if wavelengths.min() < 0.0 < wavelengths.max():
-                grid = self.sample.truth.lambda_pl_nm + np.linspace(-100.0, 100.0, 401)
-                zero_order += truth.collection * 0.5 * self._mean_emission(self.sample, grid, fluences, state).sum()
-        _add_line(photons, wavelengths, 0.0, zero_order)
-        return ndimage.gaussian_filter1d(photons, sigma_px, mode="nearest") + stray
+            state, scale = SampleState(self.dose_uj_cm2(t)), truth.collection
+            emission = self._mean_emission(self.sample, wavelengths, fluences, state)
+            electrons += scale * width_nm * efficiency(wavelengths) * emission
+            if wavelengths[0] < 0.0 < wavelengths[-1]:
+                line = self.sample.truth.lambda_pl_nm + np.arange(-100.0, 100.0, 0.5)
+                emission = self._mean_emission(self.sample, line, fluences, state)
+                _add_line(electrons, wavelengths, 0.0, scale * 0.5 * float(efficiency(line) @ emission))
+        haze = truth.pump_scatter * pump * np.exp(-np.abs(wavelengths - pump_nm) / _PUMP_HAZE_LENGTH_NM)
+        return ndimage.gaussian_filter1d(electrons, sigma_px, mode="nearest") + haze
 
     def _mean_emission(
         self, sample: EnsembleSample, wavelengths: np.ndarray, fluences: np.ndarray, state: SampleState
@@ -294,18 +294,16 @@ class Laboratory:
         return np.array([1.0, 4.0, 1.0]) / 6.0 @ sample.edge_spectrum(wavelengths, nodes, length_mm, state)
 
 
-def _add_line(photons: np.ndarray, wavelengths: np.ndarray, line_nm: float, strength: float) -> None:
+def _add_line(signal: np.ndarray, wavelengths: np.ndarray, line_nm: float, strength: float) -> None:
     """Put a narrow line on the two pixels around ``line_nm``, if it falls on the camera."""
     if wavelengths[0] <= line_nm <= wavelengths[-1]:
         place = float(np.interp(line_nm, wavelengths, np.arange(wavelengths.size)))
         first = min(int(place), wavelengths.size - 2)
-        photons[first] += strength * (1.0 - (place - first))
-        photons[first + 1] += strength * (place - first)
+        signal[first] += strength * (1.0 - (place - first))
+        signal[first + 1] += strength * (place - first)
 
 
-def create(
-    bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str, Any] | None, seed: int
-) -> Laboratory:
+def create(bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str, Any] | None, seed: int) -> Laboratory:
     """Build a laboratory from the bench's ``[laboratory]`` and the sample's ``[truth]``; either may be missing.
 
     :raises ConfigError: Unknown keys, wrong types, values out of range.

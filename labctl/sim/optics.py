@@ -25,9 +25,9 @@ class WavePlate:
         direction = 1.0 if to_deg >= from_deg else -1.0
         self._optical_deg.ramp(t0, t1, self._optical(to_deg, direction))
 
-    def optical_deg(self, t: float) -> float:
-        """Get the true angle of the plate, deg."""
-        return self._optical_deg.at(t)
+    def optical_deg(self, t: ArrayLike) -> np.ndarray:
+        """Get the true angle of the plate at laboratory times ``t``, deg; of the shape of ``t``."""
+        return self._optical_deg.sample(t)
 
     @property
     def kept_from(self) -> float:
@@ -40,7 +40,7 @@ class WavePlate:
 
     def transmission(self, t: ArrayLike) -> np.ndarray:
         """Get the transmission at laboratory times ``t``; of the shape of ``t``."""
-        return self.transmission_at(self._optical_deg.sample(t))
+        return self.transmission_at(self.optical_deg(t))
 
     def transmission_at(self, optical_deg: ArrayLike) -> np.ndarray:
         """Get the transmission at a true plate angle, deg.

@@ -80,7 +80,8 @@ def amplified_emission(a: ArrayLike, g: ArrayLike, saturation: float, length: fl
     # expm1(x)/x is 1 + x/2 to machine precision where the division fails.
     tiny = np.abs(product) < 1e-8
     safe = np.where(tiny, 1.0, product)
-    result = spontaneous * length * np.where(tiny, 1.0 + 0.5 * product, np.expm1(np.minimum(safe, 700.0)) / safe)
+    small_signal = np.where(tiny, 1.0 + 0.5 * product, np.expm1(np.minimum(safe, 700.0)) / safe)
+    result = np.asarray(spontaneous * length * small_signal)
     depth = spontaneous * length / saturation
     nearly_zero = (product > 0.0) & (product < 1e-3)
     if nearly_zero.any():

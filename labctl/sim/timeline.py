@@ -60,10 +60,11 @@ class Timeline:
     def sample(self, t: ArrayLike) -> np.ndarray:
         """Get the values at many times, an array of the shape of ``t``."""
         times = np.asarray(t, dtype=float)
+        if not times.size:
+            return np.zeros(times.shape)
         with self._lock:
-            if times.size:
-                self._segment(float(times.min()))
-            start, value, slope = np.array(self._start), np.array(self._value), np.array(self._slope)
+            used = slice(self._segment(float(times.min())), self._segment(float(times.max())) + 1)
+            start, value, slope = (np.array(column[used]) for column in (self._start, self._value, self._slope))
         index = np.searchsorted(start, times, side="right") - 1
         return value[index] + slope[index] * (times - start[index])
 
@@ -73,7 +74,7 @@ class Timeline:
             return self.at(t0)
         edges = self.edges(t0, t1)
         middle = 0.5 * (edges[1:] + edges[:-1])
-        return float(self.sample(middle) @ np.diff(edges) / (t1 - t0))
+        return float(self.sample(middle) @ (np.diff(edges) / (t1 - t0)))
 
     def edges(self, t0: float, t1: float) -> np.ndarray:
         """Get ``t0``, all times between at which the signal steps or bends, and ``t1``."""

@@ -213,7 +213,7 @@ class CameraTruth(_Truth):
     :param prnu: Fixed relative spread of the pixels' sensitivity. :param bleed: Share of the charge above full well
         that goes to each neighbour. :param stray: Share of the light that the spectrograph spreads over all pixels.
     :param pump_scatter: Scattered pump light, photons per pixel and pulse for 1 uJ/cm2 on the sample.
-    :param pump_line: Pump photons per pulse for 1 uJ/cm2 in the line itself (second order: 5 %).
+    :param pump_line: Pump photons per pulse for 1 uJ/cm2 in the line itself, in first order.
     """
 
     pixels: Annotated[int, Field(gt=8)] = 1024
