@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from labctl.config.sample import load_sample, parse_sample
 from labctl.errors import ConfigError
 from labctl.sim.laboratory import create
 from labctl.sim.truth import LaboratoryTruth, SampleTruth, read_table
@@ -57,3 +58,20 @@ def test_faults_of_nested_tables_are_named_with_their_path() -> None:
 def test_truth_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         LaboratoryTruth().laser = LaboratoryTruth().laser  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_faults_of_a_sample_file_are_named_with_their_line() -> None:
+    head = '[sample]\nname = "x"\nmaterial = "CdSe"\nbatch = "b"\nform = "film"\nsubstrate = "glass"\n'
+    text = head + '[truth]\nsigma_cm2 = "2e-14"\nlambda_pl_nm = 641\nfwhm_pl_nm = 28.0\nqy = 0.8\ngian_cm1 = 3.0\n'
+    with pytest.raises(ConfigError) as caught:
+        create(None, parse_sample(text, "film.toml").truth, 0)
+    places = {(problem.file, problem.line, problem.key) for problem in caught.value.problems}
+    assert places == {("film.toml", 8, "truth.sigma_cm2"), ("film.toml", 12, "truth.gian_cm1")}
+
+
+@pytest.mark.parametrize("name", ["cdse-cds-zno", "cdse-cds-zno-fragile"])
+def test_the_shipped_samples_are_what_they_say(name: str) -> None:
+    sample = create(None, load_sample(name).truth, 0).sample
+    assert sample is not None
+    assert sample.ase_line(3.0 * sample.transparency_fluence_uj_cm2()) == pytest.approx((632.0, 6.7), abs=0.01)
+    assert (sample.truth.damage_fluence_uj_cm2 > 0) is name.endswith("fragile")
