@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from pymeasure.adapters import Adapter
 
 from labctl.clock import Clock
-from labctl.errors import ConnectionLost, Exchange, InstrumentTimeout
+from labctl.errors import ConnectionLost, Exchange, InstrumentError, InstrumentTimeout
+from labctl.transport.hold import LinkLock
 from labctl.transport.link import ByteLink
 from labctl.transport.settings import WireSettings
 
-SEIZE_PATIENCE_S = 0.05
-_LOCK_PATIENCE_S = 30.0
-_CHUNK_LIMIT = 1 << 16
+_LONGEST_REPLY = 1 << 22
 
 
 class WireAdapter(Adapter):
     """Reads and writes text and bytes over a :class:`ByteLink`, with a time-out for each command.
 
     One re-entrant lock covers a whole sequence of exchanges (query, toggle, query): take it by :meth:`exclusive`.
+    Every single write and read takes it too.
 
     :param connect: Makes the link; called again when the adapter reconnects.
     :param settings: Line settings of the driver.
@@ -34,59 +34,54 @@ class WireAdapter(Adapter):
         self.settings = settings
         self.clock = clock
         self.name = name
-        self.timeout_s = settings.timeout_s
         self._connect = connect
-        self._lock = threading.RLock()
+        self._lock = LinkLock(clock, name)
+        self._granted = threading.local()
         self._buffer = bytearray()
         self._sent = b""
         self._received = b""
         self.connection: ByteLink = connect()
 
     @property
+    def timeout_s(self) -> float:
+        """Get the time allowed for a reply, in s: the driver's, or what :meth:`patience` grants this thread."""
+        return getattr(self._granted, "timeout_s", self.settings.timeout_s)
+
+    @property
     def last(self) -> Exchange:
         """Get the last exchange on the wire."""
         return Exchange(repr(self._sent) if self._sent else "", repr(self._received) if self._received else "")
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold the link for a sequence of exchanges; re-entrant."""
-        if not self._lock.acquire(timeout=_LOCK_PATIENCE_S):
-            raise InstrumentTimeout("another thread kept the link for too long", exchange=self.last, where=self.name)
-        try:
-            yield
-        finally:
-            self._lock.release()
+    def exclusive(self) -> AbstractContextManager[None]:
+        """Hold the link for a sequence of exchanges; re-entrant.
 
-    @contextmanager
-    def seize(self) -> Iterator[None]:
+        Raises ConnectionLost if the safe state took the link from this thread, InstrumentTimeout if another thread
+        keeps it for 30 s.
+        """
+        return self._lock.exclusive()
+
+    def seize(self) -> AbstractContextManager[None]:
         """Hold the link at once, for the safe state.
 
         Whoever holds it is given 50 ms; then the link is closed under them and made anew, and the old holder's
-        exchange fails.
+        exchanges fail. Raises ConnectionLost if the link cannot be made anew.
         """
-        if not self._lock.acquire(timeout=SEIZE_PATIENCE_S):
-            self._lock = threading.RLock()
-            self._lock.acquire()
-            self.reconnect()
-        lock = self._lock
-        try:
-            yield
-        finally:
-            lock.release()
+        return self._lock.seize(self.reconnect)
 
     @contextmanager
     def patience(self, timeout_s: float) -> Iterator[None]:
-        """Allow ``timeout_s`` for each reply within the block."""
-        before, self.timeout_s = self.timeout_s, timeout_s
+        """Allow this thread ``timeout_s`` for each reply within the block."""
+        before = self.timeout_s
+        self._granted.timeout_s = timeout_s
         try:
             yield
         finally:
-            self.timeout_s = before
+            self._granted.timeout_s = before
 
     def reconnect(self) -> None:
         """Close the link and make it anew."""
         self.connection.close()
-        self._buffer.clear()
+        self._buffer = bytearray()
         self.connection = self._connect()
 
     def read_until(self, marker: bytes) -> bytes:
@@ -95,27 +90,43 @@ class WireAdapter(Adapter):
 
     def flush_read_buffer(self) -> None:
         """Throw away what has arrived and was not read."""
-        self._buffer.clear()
-        self.connection.clear()
+        with self.exclusive():
+            self._buffer.clear()
+            self.connection.clear()
 
     def _write(self, command: str, **kwargs: object) -> None:
-        self._write_bytes(command.encode(self.settings.encoding) + self.settings.write_termination)
+        try:
+            content = command.encode(self.settings.encoding)
+        except UnicodeEncodeError as error:
+            raise InstrumentError(
+                f"the command {command!r} cannot be written in {self.settings.encoding}", where=self.name
+            ) from error
+        self._write_bytes(content + self.settings.write_termination)
 
     def _write_bytes(self, content: bytes, **kwargs: object) -> None:
-        self._sent, self._received = content, b""
-        self.connection.send(content)
+        with self.exclusive():
+            self._sent, self._received = content, b""
+            self.connection.send(content)
 
     def _read(self, **kwargs: object) -> str:
         end = self.settings.read_termination
-        return self.read_until(end)[: -len(end)].decode(self.settings.encoding)
+        reply = self.read_until(end)
+        try:
+            return reply[: -len(end)].decode(self.settings.encoding)
+        except UnicodeDecodeError as error:
+            raise InstrumentError(
+                f"the reply is not text in {self.settings.encoding}", exchange=self.last, where=self.name
+            ) from error
 
     def _read_bytes(self, count: int, break_on_termchar: bool = False, **kwargs: object) -> bytes:
         end = self.settings.read_termination
 
         def complete() -> int:
+            length = count if 0 <= count <= len(self._buffer) else 0
             if break_on_termchar and end in self._buffer:
-                return self._buffer.find(end) + len(end)
-            return count if 0 <= count <= len(self._buffer) else 0
+                line = self._buffer.find(end) + len(end)
+                return min(line, length) if length else line
+            return length
 
         if count == -1 and not break_on_termchar:
             return self._take_what_comes()
@@ -123,32 +134,49 @@ class WireAdapter(Adapter):
 
     def _take(self, complete: Callable[[], int]) -> bytes:
         """Receive until ``complete()`` gives a length > 0; return that many bytes."""
-        deadline = self.clock.now() + self.timeout_s
-        while not (length := complete()):
-            if len(self._buffer) > _CHUNK_LIMIT * 64:
-                raise ConnectionLost("the instrument sends without end", exchange=self.last, where=self.name)
-            data = self.connection.receive(max(deadline - self.clock.now(), 0.0))
-            if not data:
-                self._received += bytes(self._buffer)
-                self._buffer.clear()
-                raise InstrumentTimeout(
-                    f"no complete reply within {self.timeout_s:g} s",
-                    exchange=self.last,
-                    where=self.name,
-                    todo="check power and cable; a device that was switched off needs a new run",
-                )
-            self._buffer += data
-        taken = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        self._received += taken
-        return taken
+        with self.exclusive():
+            deadline = self.clock.now() + self.timeout_s
+            while not (length := complete()):
+                remaining_s = deadline - self.clock.now()
+                data = self._receive(max(remaining_s, 0.0))
+                # An instrument that never stops talking must not hold off the time-out.
+                if not complete() and (not data or remaining_s <= 0):
+                    self._received += bytes(self._buffer)
+                    self._buffer.clear()
+                    raise InstrumentTimeout(
+                        f"no complete reply within {self.timeout_s:g} s",
+                        exchange=self.last,
+                        where=self.name,
+                        todo="check power and cable; a device that was switched off needs a new run",
+                    )
+            return self._taken(length)
 
     def _take_what_comes(self) -> bytes:
         """Receive until the line is quiet for the time-out."""
-        while data := self.connection.receive(self.timeout_s):
-            self._buffer += data
-        taken = bytes(self._buffer)
-        self._buffer.clear()
+        with self.exclusive():
+            while self._receive(self.timeout_s):
+                pass
+            return self._taken(len(self._buffer))
+
+    def _receive(self, timeout_s: float) -> bytes:
+        connection = self.connection
+        data = connection.receive(timeout_s)
+        if connection is not self.connection:
+            raise ConnectionLost("the link was taken over by the safe state", exchange=self.last, where=self.name)
+        self._buffer += data
+        if len(self._buffer) > _LONGEST_REPLY:
+            sample = bytes(self._buffer[:80])
+            self._buffer.clear()
+            raise ConnectionLost(
+                "the instrument sends without end",
+                exchange=Exchange(repr(self._sent), f"{sample!r}..."),
+                where=self.name,
+            )
+        return data
+
+    def _taken(self, length: int) -> bytes:
+        taken = bytes(self._buffer[:length])
+        del self._buffer[:length]
         self._received += taken
         return taken
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import select
 import socket
 from typing import Any
 
@@ -44,11 +43,22 @@ class SocketLink:
         return data
 
     def clear(self) -> None:
-        while select.select([self._socket], [], [], 0)[0]:
-            if not self._socket.recv(_RECEIVE_SIZE):
-                raise ConnectionLost(f"{self._name}: the other side closed the connection")
+        try:
+            self._socket.setblocking(False)
+            while self._socket.recv(_RECEIVE_SIZE):
+                pass
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ConnectionLost(f"{self._name}: {error}") from error
+        raise ConnectionLost(f"{self._name}: the other side closed the connection")
 
     def close(self) -> None:
+        # Closing alone does not wake a thread that is waiting in receive().
+        try:
+            self._socket.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            pass
         self._socket.close()
 
 
@@ -59,7 +69,8 @@ class SerialLink:
         import serial
 
         self._name = port
-        self._errors = (serial.SerialException, OSError)
+        # pyserial lets a TypeError out when another thread closes the port during a read.
+        self._errors = (serial.SerialException, OSError, TypeError)
         try:
             self._port = serial.serial_for_url(
                 port,
@@ -86,15 +97,27 @@ class SerialLink:
         try:
             self._port.timeout = timeout_s
             first = self._port.read(1)
+            if not first and not self._port.is_open:
+                raise ConnectionLost(f"{self._name}: the port was closed")
             return first + self._port.read(self._port.in_waiting) if first else b""
         except self._errors as error:
             raise ConnectionLost(f"{self._name}: {error}") from error
 
     def clear(self) -> None:
-        self._port.reset_input_buffer()
+        try:
+            self._port.reset_input_buffer()
+        except self._errors as error:
+            raise ConnectionLost(f"{self._name}: {error}") from error
 
     def close(self) -> None:
-        self._port.close()
+        # Closing alone does not wake a thread that is waiting in receive(); not every kind of port can be woken.
+        wake = getattr(self._port, "cancel_read", None)
+        try:
+            if wake is not None and self._port.is_open:
+                wake()
+            self._port.close()
+        except self._errors:
+            pass
 
 
 class VisaLink:
@@ -107,14 +130,19 @@ class VisaLink:
         self._name = resource
         self._timeout_code = StatusCode.error_timeout
         self._visa_error = pyvisa.VisaIOError
+        self._errors = (pyvisa.VisaIOError, pyvisa.errors.InvalidSession, ValueError, OSError, AttributeError)
+        self._serial = resource.upper().startswith("ASRL")
+        self._stream = self._serial or resource.upper().endswith("::SOCKET")
         try:
-            self._rm: Any = self._resource_manager(pyvisa)
-            self._resource: Any = self._rm.open_resource(resource, open_timeout=int(_CONNECT_TIMEOUT_S * 1000))
-        except (pyvisa.VisaIOError, pyvisa.errors.InvalidSession, ValueError, OSError, AttributeError) as error:
+            manager: Any = self._resource_manager(pyvisa)
+            self._resource: Any = manager.open_resource(resource, open_timeout=int(_CONNECT_TIMEOUT_S * 1000))
+        except self._errors as error:
             raise ConnectionLost(f"cannot open the VISA resource {resource}: {error}") from error
         self._resource.write_termination = ""
-        self._resource.read_termination = settings.read_termination.decode(settings.encoding) or None
-        if resource.upper().startswith("ASRL"):
+        self._resource.read_termination = (
+            None if self._stream else settings.read_termination.decode(settings.encoding) or None
+        )
+        if self._serial:
             self._resource.baud_rate = settings.baud_rate
             self._resource.data_bits = settings.data_bits
             self._resource.parity = {"N": Parity.none, "E": Parity.even, "O": Parity.odd}[settings.parity]
@@ -130,25 +158,36 @@ class VisaLink:
     def send(self, data: bytes) -> None:
         try:
             self._resource.write_raw(data)
-        except self._visa_error as error:
+        except self._errors as error:
             raise ConnectionLost(f"{self._name}: {error}", exchange=Exchange(repr(data))) from error
 
     def receive(self, timeout_s: float) -> bytes:
-        self._resource.timeout = max(int(timeout_s * 1000), 1)
         try:
-            return self._resource.read_raw()
+            self._resource.timeout = max(int(timeout_s * 1000), 1)
+            return self._read_stream() if self._stream else bytes(self._resource.read_raw())
         except self._visa_error as error:
             if error.error_code == self._timeout_code:
                 return b""
             raise ConnectionLost(f"{self._name}: {error}") from error
+        except self._errors as error:
+            raise ConnectionLost(f"{self._name}: {error}") from error
+
+    def _read_stream(self) -> bytes:
+        # VISA throws away what came before a time-out, so a stream is never asked for more than is there.
+        first = self._resource.read_bytes(1, chunk_size=1)
+        waiting = self._resource.bytes_in_buffer if self._serial else 0
+        return first + self._resource.read_bytes(waiting) if waiting else first
 
     def clear(self) -> None:
         while self.receive(0.001):
             pass
 
     def close(self) -> None:
-        self._resource.close()
-        self._rm.close()
+        # The resource manager stays open: it is shared, and closing it would close every other VISA resource.
+        try:
+            self._resource.close()
+        except self._errors:
+            pass
 
 
 def open_wire(resource: str, settings: WireSettings) -> SocketLink | SerialLink | VisaLink:
@@ -168,5 +207,3 @@ def split_host_port(address: str, resource: str) -> tuple[str, int]:
     if not separator or not host or not port.isdigit() or not 0 < int(port) < 65536:
         raise InputError(f"the resource {resource!r} needs host:port", todo="write e.g. socket://192.168.0.7:4000")
     return host.strip("[]"), int(port)
-
-
