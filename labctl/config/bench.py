@@ -52,7 +52,7 @@ _RESOURCES = (
     r"(?:sim\+tcp|socket)://(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}",
     r"serial:[^\s]+",
     r"sdk:[A-Za-z0-9_.:/-]+",
-    r"(?:ASRL|COM|GPIB|USB|TCPIP|VXI|PXI|PRLGX-)[A-Za-z0-9/_.-]*(?:::[^\s:]+)*::(?:INSTR|SOCKET|RAW|INTFC)",
+    r"(?i:ASRL|GPIB|USB|TCPIP|VXI|PXI|FIREWIRE)[A-Za-z0-9/_.-]*(?:::[^\s:]+)*::(?i:INSTR|SOCKET|RAW|INTFC)",
 )
 
 
@@ -111,14 +111,15 @@ class SafeStateConfig(Table):
         for number, name in enumerate(names):
             if name not in valid:
                 allowed = f"ROLE.PART with PART one of {', '.join(KEEPABLE_PARTS)}"
-                faults.append(Fault(as_toml(name), allowed, nearest=nearest_name(name, valid), key=(number,)))
+                near = nearest_name(name, valid) if "." in name else None
+                faults.append(Fault(as_toml(name), allowed, nearest=near, key=(number,)))
         if faults:
             raise Faults(faults)
         return names
 
 
 def _require_resource(resource: str) -> str:
-    if any(re.fullmatch(form, resource, re.IGNORECASE) for form in _RESOURCES):
+    if any(re.fullmatch(form, resource) for form in _RESOURCES):
         return resource
     scheme = resource.partition(":")[0]
     if scheme in transport_names() and scheme not in ("sim", "sim+tcp") and len(resource) > len(scheme) + 1:

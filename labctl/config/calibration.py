@@ -31,14 +31,13 @@ def _as_date(value: object) -> object:
 class AttenuatorCalibration(Table):
     """Energy at the meter against the angle of an attenuator, by the law of Malus.
 
-    ``E(theta) = full_energy * T(theta)`` with ``T = T0 + (T1 - T0) cos²[m (theta - theta0)]``; ``m`` is 2 for a
-    half-wave plate before a polariser and 1 for a polariser that turns itself. Errors are one standard deviation.
+    ``E(theta) = full_energy * T(theta)`` with ``T = T0 + (T1 - T0) cos²[2 (theta - theta0)]`` for a half-wave plate
+    before a polariser; theta is the angle that the mount reports. Errors are one standard deviation.
     """
 
     kind: Annotated[Literal["attenuator"], Field(description='"attenuator"')]
     date: Annotated[datetime.date, BeforeValidator(_as_date), Field(description="a date such as 2026-11-21")]
     instrument: Annotated[ShortText, Field(description="vendor, model and serial number of the rotator")]
-    element: Literal["half_wave_plate", "polariser"] = "half_wave_plate"
     wavelength_nm: WavelengthNm = Field(alias="wavelength")
     transmission_min: Annotated[Fraction, Field(description="T0, a number from 0 to 1")]
     transmission_min_error: Fraction
@@ -74,11 +73,6 @@ class AttenuatorCalibration(Table):
     def text(self) -> str:
         """Get the text of that file, for the provenance of a run."""
         return self._text
-
-    @property
-    def angle_factor(self) -> int:
-        """Get the factor m of the law of Malus: 2 for a half-wave plate, 1 for a polariser."""
-        return 2 if self.element == "half_wave_plate" else 1
 
     def age_days(self, on: datetime.date) -> int:
         """Get the age in days on a given date; negative if the calibration is dated later."""

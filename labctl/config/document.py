@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl.config.fault import as_toml
+from labctl.config.fault import printable
 from labctl.config.toml_lines import TomlLines, dotted, scan_lines
 from labctl.errors import ConfigError, Problem
 
@@ -117,7 +117,7 @@ def _syntax_problem(file: str, message: str, line: int, column: int, kept: list[
         key = dotted(duplicate.path)
         return Problem(file, line, key, f"the key a second time, first given in line {duplicate.first_line}", "once")
     reason = _PLACE.sub("", message)
-    found = f"{as_toml(written)} ({reason}, column {column})" if written else f"{reason}, column {column}"
+    found = f"`{printable(written)}` ({reason}, column {column})" if written else f"{reason}, column {column}"
     quantity = _UNQUOTED_QUANTITY.match(written)
     if quantity is not None:
         return Problem(file, line, "syntax", found, f'a quantity in quotes: "{quantity.group(1)}"')

@@ -60,11 +60,17 @@ def as_toml(value: Any) -> str:
         text = f"an array of {len(value)}"
     elif isinstance(value, str):
         escaped = value.replace("\\", "\\\\").replace('"', '\\"')
-        text = '"' + "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in escaped) + '"'
+        text = f'"{printable(escaped)}"'
     elif isinstance(value, bool):
         text = "true" if value else "false"
     elif isinstance(value, int):
         text = str(value) if value.bit_length() < 256 else "an integer of more than 77 digits"
     else:
         text = str(value)
-    return text if len(text) <= 80 else text[:77] + "..."
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """Show text on one line of at most 80 characters."""
+    shown = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:100])
+    return shown if len(shown) <= 80 else shown[:77] + "..."

@@ -48,7 +48,7 @@ COMMON_UNITS = (
 """Units offered as the nearest name for one that is unknown."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
-_FACTOR = re.compile(r"([A-Za-z_]+)(?:(?:\^|\*\*)?([+-]?[0-9]))?")
+_FACTOR = re.compile(r"([A-Za-z_]+)(?:(?:\^|\*\*)?([+-]?[1-9]))?")
 _JOIN = re.compile(r"\s*([*/])\s*|\s+")
 _SPELLINGS = (
     ("\N{MICRO SIGN}", "u"),
@@ -155,7 +155,8 @@ class InUnit:
         registry = unit_registry()
         target = registry.parse_units(self.unit)
         fitting = [unit for unit in COMMON_UNITS if registry.parse_units(unit).is_compatible_with(target)]
-        return nearest_name(name, fitting, cutoff=0.5) or nearest_name(name, COMMON_UNITS)
+        swapped = next((unit for unit in fitting if sorted(unit) == sorted(name)), None)
+        return swapped or nearest_name(name, fitting, cutoff=0.5) or nearest_name(name, COMMON_UNITS)
 
     def _convert(self, text: str, number: float, unit: str) -> float:
         import pint
@@ -168,7 +169,7 @@ class InUnit:
             else:
                 # Fifteen digits: 150 um shall be 0.15 mm, not 0.15000000000000002 mm.
                 value = float(f"{float(registry.Quantity(number, given).to(target).magnitude):.15g}")
-        except (pint.PintError, ArithmeticError, ValueError):
+        except (pint.PintError, ArithmeticError, ValueError, KeyError):
             raise Fault(f"{as_toml(text)}, which does not convert to {self.unit or 'a number'}", self.wanted) from None
         if not math.isfinite(value):
             raise Fault(f"{as_toml(text)}, which is not finite", self.wanted)
@@ -206,7 +207,9 @@ class InUnit:
         self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
     ) -> JsonSchemaValue:
         text: JsonSchemaValue = {"type": "string", "examples": [self.example or f"1 {self.unit}"], "x-unit": self.unit}
-        text["pattern"] = r"^\s*[+\-−]?(\d+\.?\d*|\.\d+)([eE][+\-]?\d+)?\s*" + (r"\S+" if self.unit else r"%?")
+        text["pattern"] = r"^\s*[+\-−]?(\d+\.?\d*|\.\d+)([eE][+\-]?\d+)?\s*" + (
+            r"[^\s\d.+\-]" if self.unit else r"%?\s*$"
+        )
         if limits := self._range_in(self.unit):
             text["x-range"] = limits
         return text

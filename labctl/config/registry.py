@@ -25,7 +25,7 @@ def driver_entries() -> dict[str, EntryPoint]:
 
 def transport_names() -> list[str]:
     """Get the schemes that installed packages add to the resource grammar."""
-    return sorted({entry.name for entry in entry_points(group=TRANSPORTS)})
+    return sorted({entry.name for entry in entry_points(group=TRANSPORTS)} - {"laboratory"})
 
 
 def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines: TomlLines) -> list[Problem]:
