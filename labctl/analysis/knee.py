@@ -32,6 +32,8 @@ BIC_GAIN_KNEE = 6.0
 """A rising knee must beat both the straight line and the falling knee by this much BIC ("strong evidence")."""
 MIN_SLOPE_RISE = 0.2
 """A knee whose slope rises by less than this is no ASE threshold, however significant."""
+MISFIT_WARNING = 4.0
+"""chi2/dof above which a warning says so. A film that saturates gently reaches 2 with errors of 1 %."""
 MIN_POINTS = 7
 MIN_EACH_SIDE = 3
 _RISING: tuple[tuple[Model, bool], ...] = (("hinge", False), ("hinge+saturation", True))
@@ -71,6 +73,8 @@ class ThresholdFit:
     bic: float
     error_scale: float
     """Factor by which the errors were widened (1 when they explain the scatter)."""
+    scatter: float
+    """Weighted rms of the relative residuals of the intensity."""
     interval: str
     """How the intervals were made: "profile chi2", "profile F" or "none" (quick fit)."""
     data_sha256: str
@@ -110,6 +114,7 @@ class ThresholdFit:
             "aic": finite_or_none(self.aic),
             "bic": finite_or_none(self.bic),
             "error_scale": finite_or_none(self.error_scale),
+            "scatter": finite_or_none(self.scatter),
             "interval": self.interval,
             "data_sha256": self.data_sha256,
             "warnings": list(self.warnings),
@@ -361,9 +366,10 @@ def _result(data: _Data, selection: _Selection, convention: str, unit: str, quic
         interval = "profile F" if estimated else "profile chi2"
     p = chosen.parameters
     k = PARAMETERS[chosen.model]
-    if data.errors_given and stats.chi2.sf(chosen.chi2, max(dof, 1)) < 1e-3:
+    misfit = chosen.chi2 / max(dof, 1)
+    if data.errors_given and misfit > MISFIT_WARNING and stats.chi2.sf(chosen.chi2, max(dof, 1)) < 1e-3:
         warnings.append(
-            f"the hinge does not describe the data within their errors (chi2/dof = {chosen.chi2 / max(dof, 1):.1f});"
+            f"the hinge does not describe the data within their errors (chi2/dof = {misfit:.1f});"
             " the interval was widened accordingly"
         )
     return ThresholdFit(
@@ -386,6 +392,7 @@ def _result(data: _Data, selection: _Selection, convention: str, unit: str, quic
         aic=chosen.chi2 / selection.scale + 2 * k,
         bic=selection.bic(chosen),
         error_scale=float(np.sqrt(scale)),
+        scatter=float(np.sqrt(chosen.chi2 / max(dof, 1) / np.mean(selection.weight**2))),
         interval=interval,
         data_sha256=data.sha256,
         parameters=p,
