@@ -1,0 +1,1 @@
+"""Emulators of pulse-energy meters: the real protocol over the simulated laboratory."""
