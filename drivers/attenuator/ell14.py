@@ -294,11 +294,14 @@ class ELL14(Instrument):
             return answer
 
     def _get_in_step(self) -> None:
-        """Throw away old replies: all that comes before the answer to a question that is asked for nothing else."""
+        """Throw away old replies: all that comes before the answer to a question that is asked for nothing else.
+
+        A mount that moves answers it by a busy status.
+        """
         for _ in range(2):
             self._send("gj")
             try:
-                if any(self._read_message() == "GJ" for _ in range(_MOST_OLD_MESSAGES)):
+                if any(self._answers_jog_step(self.adapter.read()) for _ in range(_MOST_OLD_MESSAGES)):
                     return
             except InstrumentTimeout as error:
                 log.debug("%s: no answer while getting in step: %s", self.name, error)
@@ -309,10 +312,8 @@ class ELL14(Instrument):
             todo="check power, cable and the option `address` of the attenuator",
         )
 
-    def _read_message(self) -> str:
-        """Get the kind of the next message; empty if it is damaged."""
-        found = _MESSAGE.fullmatch(self.adapter.read())
-        return found[2] if found and found[1] == self._address else ""
+    def _answers_jog_step(self, text: str) -> bool:
+        return text.startswith(self._address + "GJ") or text == f"{self._address}GS{_BUSY:02X}"
 
     def _send(self, command: str) -> None:
         self.adapter.flush_read_buffer()
@@ -328,7 +329,7 @@ class ELL14(Instrument):
             if not found or len(found[3]) != _DATA_LENGTH.get(found[2], len(found[3])):
                 raise self._error("the reply is no whole Elliptec message", todo="check cable and address; try again")
             address, kind, data = found.groups()
-            announced = kind in ("BO", "BS") or (kind == "PO" and "PO" not in kinds)
+            announced = kind in ("BO", "BS", "GJ") or (kind == "PO" and "PO" not in kinds)
             if address == self._address and not announced:
                 return _Message(kind, data)
             log.info("%s: skipped the message %r", self.name, found[0])

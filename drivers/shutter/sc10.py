@@ -34,7 +34,7 @@ MANUAL_MODE = 1
 _POLL_S = 0.01
 _SAFE_REPLY_S = 0.25
 _SAFE_TRIES = 2
-_IDENTITY = re.compile(r"THORLABS (SC10)\b.*?(?:VERSION (\S+))?\s*", re.IGNORECASE)
+_IDENTITY = re.compile(r"THORLABS SC10\b.*?(?:VERSION (\S+))?\s*", re.IGNORECASE)
 _BY_HAND = "block the beam by hand; look at the shutter head and its cable"
 
 
@@ -77,7 +77,7 @@ class SC10(Instrument):
             raise self._error(
                 f"{answer!r} is not the identity of an SC10", todo="check `resource` of the shutter in the bench file"
             )
-        return Identity("Thorlabs", "SC10", firmware=found[2] or "")
+        return Identity("Thorlabs", "SC10", firmware=found[1] or "")
 
     @property
     def has_readback(self) -> bool:

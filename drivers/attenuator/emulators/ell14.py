@@ -167,8 +167,8 @@ class ELL14Emulator:
         signed = value - (1 << 32) if value & (1 << 31) else value
         match word:
             case "in":
-                block = f"0E{self.options.serial}2023170101" + f"68{PULSES_PER_TURN:08X}"
-                return [self._reply(t, f"IN{block}")]
+                # Type 14, serial number, year, firmware, hardware (metric thread), travel 360 degrees, pulses per turn.
+                return [self._reply(t, f"IN0E{self.options.serial}202317010168{PULSES_PER_TURN:08X}")]
             case "gs":
                 status, self._status = (_BUSY, self._status) if moving else (self._status, _OK)
                 return [self._reply(t, f"GS{status:02X}")]
