@@ -1,0 +1,1 @@
+"""Emulators of spectrographs: the real protocol over the simulated laboratory."""
