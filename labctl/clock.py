@@ -8,13 +8,14 @@ so time stands still for it. A virtual clock therefore never outruns a computati
 
 from __future__ import annotations
 
-import heapq
-import itertools
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
+
+_EVENT_POLL_S = 0.005
 
 
 class Clock(Protocol):
@@ -115,8 +116,7 @@ class VirtualClock:
         self._now = start_s
         self._wall_offset = (time.time() if wall_start is None else wall_start) - start_s
         self._changed = threading.Condition()
-        self._deadlines: list[tuple[float, int, bool]] = []
-        self._tickets = itertools.count()
+        self._waiting: list[_Waiter] = []
         self._actors: set[int] = set()
         self._waiting_actors = 0
 
@@ -132,31 +132,16 @@ class VirtualClock:
 
     def sleep_until(self, deadline_s: float) -> None:
         """Wait until :meth:`now` reads ``deadline_s`` or later."""
-        with self._changed:
-            if deadline_s <= self._now:
-                return
-            entry = (deadline_s, next(self._tickets), threading.get_ident() in self._actors)
-            heapq.heappush(self._deadlines, entry)
-            self._waiting_actors += entry[2]
-            try:
-                while self._now < deadline_s:
-                    if not self._jump_if_all_wait():
-                        self._changed.wait()
-            finally:
-                if entry in self._deadlines:
-                    self._deadlines.remove(entry)
-                    heapq.heapify(self._deadlines)
-                    self._waiting_actors -= entry[2]
+        self._wait_until(deadline_s, None)
 
     def wait(self, event: threading.Event, timeout_s: float) -> bool:
-        """Wait for an event that another actor sets, or for virtual time to pass.
+        """Wait for an event, or for virtual time to pass.
 
-        The event is looked at before and after the jump: whoever sets it is an actor (then time cannot pass it), or
-        acts in real time (then the order is not defined anyway).
+        An event that an actor sets ends the wait at the moment of that actor; so does one that is set in real time
+        by a thread that is no actor, but then the moment is not defined.
         """
-        if event.is_set():
-            return True
-        self.sleep(timeout_s)
+        if not event.is_set() and timeout_s > 0:
+            self._wait_until(self._now + timeout_s, event)
         return event.is_set()
 
     def advance_to(self, moment_s: float) -> None:
@@ -164,7 +149,7 @@ class VirtualClock:
         with self._changed:
             if moment_s > self._now:
                 self._now = moment_s
-                self._changed.notify_all()
+                self._wake_the_due()
 
     @contextmanager
     def actor(self) -> Iterator[None]:
@@ -180,16 +165,55 @@ class VirtualClock:
                     self._actors.discard(ident)
                     self._changed.notify_all()
 
-    def _jump_if_all_wait(self) -> bool:
-        """Move to the earliest deadline if no actor is busy; the condition is held. Return whether time moved.
+    def _wait_until(self, deadline_s: float, event: threading.Event | None) -> None:
+        with self._changed:
+            if deadline_s <= self._now:
+                return
+            waiter = _Waiter(deadline_s, threading.get_ident() in self._actors, event)
+            self._waiting.append(waiter)
+            self._waiting_actors += waiter.is_actor
+            try:
+                while not waiter.woken:
+                    if not self._wake_the_due() and not self._jump_if_all_wait():
+                        # Nobody notifies us of an event, so it is looked at now and then.
+                        self._changed.wait(None if event is None else _EVENT_POLL_S)
+            finally:
+                if not waiter.woken:
+                    self._waiting.remove(waiter)
+                    self._waiting_actors -= waiter.is_actor
 
-        Whoever is due is taken off the list here, not when its thread wakes: otherwise another thread could see it
+    def _jump_if_all_wait(self) -> bool:
+        """Move to the earliest deadline if no actor is busy; the condition is held. Return whether time moved."""
+        if self._waiting_actors < len(self._actors) or not self._waiting:
+            return False
+        self._now = min(waiter.deadline_s for waiter in self._waiting)
+        return self._wake_the_due()
+
+    def _wake_the_due(self) -> bool:
+        """Wake those whose deadline or event has come; the condition is held. Return whether there are any.
+
+        Whoever is due is taken off the list here, not when its thread runs: otherwise another thread could see it
         still "waiting" and jump past it.
         """
-        if self._waiting_actors < len(self._actors) or not self._deadlines:
+        due = [waiter for waiter in self._waiting if waiter.is_due(self._now)]
+        if not due:
             return False
-        self._now = max(self._now, self._deadlines[0][0])
-        while self._deadlines and self._deadlines[0][0] <= self._now:
-            self._waiting_actors -= heapq.heappop(self._deadlines)[2]
+        for waiter in due:
+            waiter.woken = True
+            self._waiting_actors -= waiter.is_actor
+        self._waiting = [waiter for waiter in self._waiting if not waiter.woken]
         self._changed.notify_all()
         return True
+
+
+@dataclass(eq=False)
+class _Waiter:
+    """A thread that waits on a virtual clock."""
+
+    deadline_s: float
+    is_actor: bool
+    event: threading.Event | None
+    woken: bool = False
+
+    def is_due(self, now_s: float) -> bool:
+        return self.deadline_s <= now_s or (self.event is not None and self.event.is_set())
