@@ -304,8 +304,8 @@ class PM100DEmulator:
         true_nm = self._laboratory.truth.laser.wavelength_nm
         return _absorptance(true_nm) / _absorptance(self._wavelength_nm)
 
-    def _zero_j(self) -> float:
-        return self._offset_j + self._laboratory.noise.drift(self._source, self._drift_j, 3600.0)
+    def _zero_j(self, schedule_s: float | None = None) -> float:
+        return self._offset_j + self._laboratory.noise.drift(self._source, self._drift_j, 3600.0, schedule_s)
 
     def _start_zeroing(self, t: float, unit: Unit) -> None:
         self._zeroing_until = t + self._zeroing_s
@@ -315,7 +315,9 @@ class PM100DEmulator:
         if self._zeroing_until is None or t < self._zeroing_until:
             return
         self._zeroing_until = None
-        self._magnitude_j = self._zero_j()
+        # The drift is taken as at the start of the run: a run that is resumed and zeroed again must give the rows that
+        # it would have given uninterrupted.
+        self._magnitude_j = self._zero_j(schedule_s=0.0)
         if self._laboratory.shutter.is_open(t):
             self._magnitude_j += float(self._laboratory.meter_energy_j(t, _ZEROING_PULSES).mean())
         self._removed_j = self._magnitude_j

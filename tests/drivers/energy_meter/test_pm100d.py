@@ -251,6 +251,21 @@ def test_zeroing_removes_the_offset() -> None:
     assert bench.ready().measure(100).mean_j - zeroed == pytest.approx(3e-8, abs=2e-9)
 
 
+def test_the_zero_drifts_and_zeroing_again_does_not_change_the_data_of_a_resumed_run() -> None:
+    def reading(schedule_s: float, *, zeroed_at: tuple[float, ...]) -> float:
+        bench = Bench(shutter_open=False, zero_drift_j=1e-6, driver={"zero_limit_j": 1e-5})
+        meter = bench.ready()
+        for moment in zeroed_at:
+            bench.laboratory.announce(3, 0, moment)
+            meter.zero()
+        bench.laboratory.shutter.set(bench.clock.now(), True)
+        bench.laboratory.announce(7, 0, schedule_s)
+        return meter.measure(20).mean_j
+
+    assert reading(3600.0, zeroed_at=(0.0,)) == reading(3600.0, zeroed_at=(0.0, 1800.0))
+    assert abs(reading(3600.0, zeroed_at=(0.0,)) - reading(7200.0, zeroed_at=(0.0,))) > 1e-8
+
+
 def test_zeroing_in_the_light_is_refused() -> None:
     with pytest.raises(InstrumentError, match=r"zeroing removed .* more than 1e-06 J"):
         Bench().ready().zero()
