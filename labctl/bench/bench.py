@@ -304,7 +304,8 @@ def _start_all(
 
 def check_resources(config: BenchConfig, *, virtual: bool) -> None:
     """Refuse virtual time with a real resource; raises InputError naming every such resource."""
-    real = [f"{role}: {entry.resource}" for role, entry in config.instruments.items() if not is_simulated(entry.resource)]
+    instruments = config.instruments.items()
+    real = [f"{role}: {entry.resource}" for role, entry in instruments if not is_simulated(entry.resource)]
     if virtual and real:
         raise InputError(
             "virtual time needs a bench of emulators; these resources are real: " + ", ".join(real),

@@ -156,8 +156,8 @@ class PumpBeam:
     def read_fluence(self, pulses: int) -> tuple[Fluence, EnergyReading]:
         """Measure the fluence at the sample over ``pulses`` pulses, shutter open.
 
-        The error holds the scatter of the mean and the error of the pick-off ratio. Raises LimitExceeded when the
-        reading lies beyond a limit of the bench.
+        Its error is the random one, from the scatter of the mean; :attr:`systematic_error` is common to all points.
+        Raises LimitExceeded when the reading lies beyond a limit of the bench.
         """
         reading = self.meter.measure(pulses)
         fluence = self.fluence_of(reading)
@@ -166,12 +166,11 @@ class PumpBeam:
 
     def fluence_of(self, reading: EnergyReading) -> Fluence:
         """Convert a reading at the meter to the fluence at the sample."""
-        energy_j = reading.mean_j * self.pick_off.ratio
-        error_j = energy_j * math.hypot(reading.error_j / reading.mean_j if reading.mean_j else 0.0, self._ratio_error)
-        return self.geometry.fluence(energy_j, error_j)
+        return self.geometry.fluence(reading.mean_j * self.pick_off.ratio, reading.error_j * self.pick_off.ratio)
 
     @property
-    def _ratio_error(self) -> float:
+    def systematic_error(self) -> float:
+        """Get the relative error that all fluences share: that of the pick-off ratio."""
         return self.pick_off.error / self.pick_off.ratio
 
     def _set_range(self, energy_j: float) -> None:

@@ -166,6 +166,7 @@ class BenchConfig(Table):
 
     name: ShortText
     description: LongText = ""
+    default_sample: Annotated[ShortText | None, Field(description="the sample when none is named")] = None
     laser: LaserConfig | None = None
     instruments: Annotated[
         Mapping[Role, InstrumentConfig],
@@ -201,8 +202,11 @@ class BenchConfig(Table):
 
     @property
     def is_simulated(self) -> bool:
-        """Get whether any instrument is an emulator, so that the run must be marked SIMULATED."""
-        return any(instrument.is_simulated for instrument in self.instruments.values())
+        """Get whether any instrument is an emulator, so that the run must be marked SIMULATED.
+
+        A ``[laboratory]`` says so as well: its instruments may be emulators behind plain sockets.
+        """
+        return self.laboratory is not None or any(instrument.is_simulated for instrument in self.instruments.values())
 
     def stale_calibrations(self, today: datetime.date) -> tuple[Problem, ...]:
         """Get the calibrations that are older than ``max_age`` or dated in the future; none on a simulated bench."""
@@ -253,8 +257,16 @@ class BenchConfig(Table):
     @classmethod
     def _laboratory_is_simulated(cls, laboratory: RawTable | None, info: ValidationInfo) -> RawTable | None:
         instruments = info.data.get("instruments")
-        if laboratory is not None and instruments and not any(one.is_simulated for one in instruments.values()):
-            raise Fault("a simulated laboratory", "only on a bench with an instrument at sim: or sim+tcp:")
+        served = laboratory is not None and "served_at" in laboratory.data
+        if (
+            laboratory is not None
+            and not served
+            and instruments
+            and not any(one.is_simulated for one in instruments.values())
+        ):
+            raise Fault(
+                "a simulated laboratory", 'a bench with an instrument at sim: or sim+tcp:, or served_at = "host:port"'
+            )
         return laboratory
 
 

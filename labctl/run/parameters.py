@@ -33,13 +33,11 @@ class Quantity(FloatParameter):
         description: str | None = None,
     ) -> None:
         self.optional = optional
-        super().__init__(
-            name, units=units, minimum=minimum, maximum=maximum, default=default, description=description
-        )
+        super().__init__(name, units=units, minimum=minimum, maximum=maximum, default=default, description=description)
 
     def convert(self, value: Any) -> float:
         bounds = InUnit(
-            self.units,
+            self.units or "",
             at_least=self.minimum if math.isfinite(self.minimum) else None,
             at_most=self.maximum if math.isfinite(self.maximum) else None,
         )
@@ -81,7 +79,7 @@ class QuantityList(Parameter):
         return (bounds.parse(value),)
 
     def __str__(self) -> str:
-        return f"{', '.join(repr(number) for number in self._value)} {self.units}" if self.is_set() else ""
+        return f"{', '.join(repr(number) for number in self._value)} {self.units}" if self._value is not None else ""
 
 
 class Whole(IntegerParameter):

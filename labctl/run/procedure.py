@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -43,21 +44,38 @@ class Acknowledged:
     row: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Streams:
-    """Layout of every stream of a run, and what the main one shows.
+@dataclass(frozen=True, slots=True)
+class DefaultPlot:
+    """What a run shows of itself when nobody asks for more.
 
-    :param layouts: Layout by stream name.
-    :param main: Name of the main stream; ``x`` and ``signal`` name its columns for the default plot.
-    :param axes: Axes shared by all points: name to (values, unit).
+    :param stream: Name of the main stream.
+    :param x: Its column on the abscissa.
+    :param signal: Its column on the ordinate.
+    :param spectra: Its array that is a spectrum per point, or None.
     """
 
-    layouts: Mapping[str, RowLayout]
-    main: str
+    stream: str
     x: str
     signal: str
     spectra: str | None = None
+
+
+@dataclass(frozen=True)
+class Streams:
+    """Layout of every stream of a run, and the axes that all points share (name to values and unit)."""
+
+    layouts: Mapping[str, RowLayout]
     axes: Mapping[str, tuple[NDArray[np.float64], str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class LightOnSample:
+    """One opening of the shutter: time in s, pulses, mean fluence in µJ/cm², Unix time of the close."""
+
+    open_s: float
+    pulses: int
+    fluence_uj_cm2: float
+    wall_s: float
 
 
 class SweepProcedure(Procedure):
@@ -75,11 +93,17 @@ class SweepProcedure(Procedure):
     TITLE: ClassVar[str] = ""
     ROLES: ClassVar[tuple[str, ...]] = ()
     """Roles that must be on the bench."""
+    DEFAULT_PLOT: ClassVar[DefaultPlot]
+    """What a run shows by default."""
     GROUP_COMMIT_S: ClassVar[float] = 0.0
     """Points that come faster than this share a commit; 0 acknowledges each point by itself."""
 
     def __init__(self, **values: Any) -> None:
         super().__init__()
+        self.stop_event = threading.Event()
+        """Set when the run is to end; long waits of a procedure look at it."""
+        self.light: list[LightOnSample] = []
+        """Light that the sample has received, for the exposure ledger."""
         self._set_checked(values)
 
     def _set_checked(self, values: Mapping[str, Any]) -> None:
@@ -159,4 +183,14 @@ class SweepProcedure(Procedure):
         raise NotImplementedError
 
 
-__all__ = ["Acknowledged", "ArrayField", "Column", "Record", "RowLayout", "Streams", "SweepProcedure"]
+__all__ = [
+    "Acknowledged",
+    "ArrayField",
+    "Column",
+    "DefaultPlot",
+    "LightOnSample",
+    "Record",
+    "RowLayout",
+    "Streams",
+    "SweepProcedure",
+]

@@ -13,7 +13,8 @@ from labctl.transport.link import ByteLink, LibraryChannel
 from labctl.transport.settings import LibrarySettings, LinkSettings, WireSettings
 
 TRANSPORTS = "labctl.transports"
-LABORATORY = "laboratory"
+LABORATORY = "labctl.laboratory"
+"""Entry-point group of a package that simulates a laboratory: ``open`` for the engine, ``serve`` for its server."""
 _VISA_PREFIXES = ("ASRL", "GPIB", "USB", "TCPIP", "VXI", "PXI", "FIREWIRE")
 
 
@@ -90,7 +91,7 @@ def scheme_of(resource: str) -> str:
     if resource.upper().startswith(_VISA_PREFIXES) and "::" in resource:
         return "visa"
     scheme, separator, _ = resource.partition(":")
-    known = {"serial", "socket", "sdk", *(entry.name for entry in entry_points(group=TRANSPORTS))} - {LABORATORY}
+    known = {"serial", "socket", "sdk", *(entry.name for entry in entry_points(group=TRANSPORTS))}
     if separator and scheme in known:
         return scheme
     raise InputError(
@@ -132,19 +133,19 @@ def open_link(request: OpenRequest) -> ByteLink | LibraryChannel:
         from labctl.transport.vendor import open_library
 
         return open_library(request)
-    opener = cast(Callable[[OpenRequest], ByteLink | LibraryChannel], _entry_point(scheme).load())
+    opener = cast(Callable[[OpenRequest], ByteLink | LibraryChannel], _entry_point(TRANSPORTS, scheme).load())
     return opener(request)
 
 
 def open_laboratory(session: Session) -> LaboratoryLink:
     """Open the simulated laboratory of a bench and remember it in the session."""
-    opener = cast(Callable[[Session], LaboratoryLink], _entry_point(LABORATORY).load())
+    opener = cast(Callable[[Session], LaboratoryLink], _entry_point(LABORATORY, "open").load())
     session.laboratory = opener(session)
     return session.laboratory
 
 
-def _entry_point(name: str) -> EntryPoint:
-    for entry in entry_points(group=TRANSPORTS):
+def _entry_point(group: str, name: str) -> EntryPoint:
+    for entry in entry_points(group=group):
         if entry.name == name:
             return entry
-    raise InputError(f"no package offers the transport {name!r}", todo="install the package that offers it")
+    raise InputError(f"no package offers {name!r} in {group}", todo="install the package that offers it")

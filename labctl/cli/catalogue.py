@@ -1,0 +1,71 @@
+"""What there is: procedures, drivers, samples."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import Any
+
+from labctl.cli.output import print_json, show
+from labctl.config.bench import load_bench
+from labctl.config.locate import list_shipped
+from labctl.config.registry import driver_entries
+from labctl.config.sample import load_sample
+
+
+def procedures(*, as_json: bool) -> int:
+    """List procedures with parameters, units and limits."""
+    described = [entry.load().describe() for entry in sorted(entry_points(group="labctl.procedures"))]
+    if as_json:
+        print_json({"procedures": described})
+        return 0
+    for procedure in described:
+        show(f"{procedure['name']}: {procedure['title']}  [{', '.join(procedure['roles'])}]")
+        for name, parameter in procedure["parameters"].items():
+            show(f"  {name:22} {_describe(parameter)}")
+    return 0
+
+
+def _describe(parameter: dict[str, Any]) -> str:
+    text = parameter["title"]
+    if parameter.get("units"):
+        text += f", in {parameter['units']}"
+    if "minimum" in parameter or "maximum" in parameter:
+        text += f", {parameter.get('minimum', '')} to {parameter.get('maximum', '')}"
+    if parameter.get("choices"):
+        text += f", one of {', '.join(map(str, parameter['choices']))}"
+    if parameter["default"] is not None:
+        text += f" (default {parameter['default']})"
+    return text
+
+
+def drivers(*, as_json: bool) -> int:
+    """List drivers by role."""
+    found = []
+    for name, entry in sorted(driver_entries().items()):
+        driver = entry.load()
+        found.append({"name": name, "role": getattr(driver, "ROLE", ""), "text": _first_line(driver)})
+    if as_json:
+        print_json({"drivers": found})
+        return 0
+    for driver in found:
+        show(f"{driver['name']:22} {driver['role']:14} {driver['text']}")
+    return 0
+
+
+def _first_line(driver: Any) -> str:
+    return (driver.__doc__ or "").strip().partition("\n")[0]
+
+
+def samples(*, as_json: bool) -> int:
+    """List shipped samples and benches."""
+    shipped = {name: load_sample(name).sample for name in list_shipped("samples")}
+    benches = {name: load_bench(name, check_drivers=False).description for name in list_shipped("benches")}
+    if as_json:
+        described = {name: sample.model_dump(mode="json") for name, sample in shipped.items()}
+        print_json({"samples": described, "benches": benches})
+        return 0
+    for name, sample in shipped.items():
+        show(f"sample {name:24} {sample.material}, {sample.form}")
+    for name, description in benches.items():
+        show(f"bench  {name:24} {description}")
+    return 0

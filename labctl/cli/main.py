@@ -1,0 +1,247 @@
+"""The command line. Every command imports what it needs when it runs, so that ``labctl --help`` is quick."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+app = typer.Typer(
+    name="labctl",
+    help="Run the optical experiments of a nanocrystal laboratory. The software is never the laser interlock.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+bench_app = typer.Typer(help="Look after a bench.", no_args_is_help=True)
+sim_app = typer.Typer(help="The simulated laboratory.", no_args_is_help=True)
+app.add_typer(bench_app, name="bench")
+app.add_typer(sim_app, name="sim")
+
+Json = Annotated[bool, typer.Option("--json", help="Print exactly one JSON object on standard output.")]
+BenchOption = Annotated[str, typer.Option("--bench", help="A bench file, or the name of a shipped one.")]
+BenchArgument = Annotated[str, typer.Argument(metavar="BENCH", help="A bench file, or the name of a shipped one.")]
+SetOption = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", help="A parameter; may be repeated.")]
+SampleOption = Annotated[str | None, typer.Option("--sample", help="A sample file, or the name of a shipped one.")]
+OutOption = Annotated[str, typer.Option("--out", help="Folder in which runs are kept.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the simulated laboratory.")]
+RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run: its file, journal, or name without suffix.")]
+
+
+@app.command()
+def demo(out: OutOption = "runs", seed: SeedOption = 0, as_json: Json = False) -> None:
+    """Fluence sweep on the shipped simulated bench, on the virtual clock; threshold and figure at the end."""
+    from labctl.cli.run import run_to_end
+    from labctl.run.request import RunRequest
+
+    request = RunRequest(procedure="fluence-sweep", bench="simulated", out=out, seed=seed, virtual_time=True)
+    raise typer.Exit(run_to_end(request, as_json=as_json))
+
+
+@app.command()
+def run(
+    procedure: Annotated[str, typer.Argument(help="A procedure; `labctl procedures` lists them.")],
+    bench: BenchOption,
+    sets: SetOption = [],  # noqa: B006 - Typer copies it
+    sample: SampleOption = None,
+    out: OutOption = "runs",
+    spot: Annotated[str, typer.Option(help="Name of the spot on the sample, for the exposure ledger.")] = "1",
+    seed: SeedOption = 0,
+    virtual_time: Annotated[bool, typer.Option("--virtual-time", help="Simulated benches only: do not wait.")] = False,
+    detach: Annotated[bool, typer.Option("--detach", help="Return once the run has started.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run a procedure on a bench: check, measure, leave the bench safe, seal, analyse, report."""
+    from labctl.cli.run import make_request, run_to_end, start_detached
+
+    request = make_request(
+        procedure, bench, sets, sample=sample, out=out, spot=spot, seed=seed, virtual_time=virtual_time
+    )
+    runner = start_detached if detach else run_to_end
+    raise typer.Exit(runner(request, as_json=as_json))
+
+
+@app.command()
+def plan(
+    procedure: Annotated[str, typer.Argument(help="A procedure; `labctl procedures` lists them.")],
+    bench: BenchOption,
+    sets: SetOption = [],  # noqa: B006 - Typer copies it
+    sample: SampleOption = None,
+    out: OutOption = "runs",
+    spot: Annotated[str, typer.Option(help="Name of the spot on the sample.")] = "1",
+    as_json: Json = False,
+) -> None:
+    """Preflight only: points, duration, limits, dose, disk, calibrations; nothing is opened."""
+    from labctl.cli.run import make_request, show_plan
+
+    request = make_request(procedure, bench, sets, sample=sample, out=out, spot=spot, seed=0, virtual_time=False)
+    raise typer.Exit(show_plan(request, as_json=as_json))
+
+
+@app.command()
+def analyse(run: RunArgument, as_json: Json = False) -> None:
+    """Analyse a run again and add the result to its file; earlier results stay."""
+    from labctl.cli.runs import analyse as command
+
+    raise typer.Exit(command(run, as_json=as_json))
+
+
+@app.command()
+def report(
+    run: RunArgument,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="File for the page; must not exist.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write figure and page of a run."""
+    from labctl.cli.runs import report as command
+
+    raise typer.Exit(command(run, output, as_json=as_json))
+
+
+@app.command()
+def show(run: RunArgument, as_json: Json = False) -> None:
+    """Show a run in any state: status, points, result, safe state, notes."""
+    from labctl.cli.runs import show_one
+
+    raise typer.Exit(show_one(run, as_json=as_json))
+
+
+@app.command()
+def runs(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Folder in which runs are kept.")] = "runs",
+    as_json: Json = False,
+) -> None:
+    """List the runs in a folder."""
+    from labctl.cli.runs import list_runs
+
+    raise typer.Exit(list_runs(directory, as_json=as_json))
+
+
+@app.command()
+def note(run: RunArgument, text: Annotated[str, typer.Argument(help="The note.")], as_json: Json = False) -> None:
+    """Add a note to a run, while it goes or afterwards; notes are never changed."""
+    from labctl.cli.runs import add_note
+
+    raise typer.Exit(add_note(run, text, as_json=as_json))
+
+
+@app.command()
+def export(
+    run: RunArgument,
+    to: Annotated[str, typer.Option("--to", help="csv, nexus or xarray.")],
+    output: Annotated[str, typer.Option("-o", "--output", help="File to write; must not exist.")],
+    as_json: Json = False,
+) -> None:
+    """Export a run to another format."""
+    from labctl.cli.runs import export as command
+
+    raise typer.Exit(command(run, to, output, as_json=as_json))
+
+
+@bench_app.command("check")
+def bench_check(bench: BenchArgument, as_json: Json = False) -> None:
+    """Open every instrument, ask who it is, leave it safe."""
+    from labctl.cli.bench import check
+
+    raise typer.Exit(check(bench, as_json=as_json))
+
+
+@bench_app.command("safe")
+def bench_safe(bench: BenchArgument, as_json: Json = False) -> None:
+    """Bring every instrument that can be reached into its safe state and confirm it."""
+    from labctl.cli.bench import safe
+
+    raise typer.Exit(safe(bench, as_json=as_json))
+
+
+@bench_app.command("schema")
+def bench_schema() -> None:
+    """Print the JSON schema of a bench file."""
+    from labctl.cli.bench import schema
+
+    raise typer.Exit(schema())
+
+
+@sim_app.command("serve")
+def sim_serve(
+    bench: BenchArgument,
+    speed: Annotated[float, typer.Option(help="Laboratory seconds per second.")] = 1.0,
+    sample: SampleOption = None,
+    seed: SeedOption = 0,
+    as_json: Json = False,
+) -> None:
+    """Serve every emulator of a bench on TCP and, on POSIX, a pty, until it is ended."""
+    from labctl.cli.sim import serve
+
+    raise typer.Exit(serve(bench, speed, sample, seed, as_json=as_json))
+
+
+@app.command()
+def procedures(as_json: Json = False) -> None:
+    """List the procedures with their parameters, units and limits."""
+    from labctl.cli.catalogue import procedures as command
+
+    raise typer.Exit(command(as_json=as_json))
+
+
+@app.command()
+def drivers(as_json: Json = False) -> None:
+    """List the drivers by role."""
+    from labctl.cli.catalogue import drivers as command
+
+    raise typer.Exit(command(as_json=as_json))
+
+
+@app.command()
+def samples(as_json: Json = False) -> None:
+    """List the shipped samples and benches."""
+    from labctl.cli.catalogue import samples as command
+
+    raise typer.Exit(command(as_json=as_json))
+
+
+@app.command()
+def doctor(as_json: Json = False) -> None:
+    """Check the installation: versions, drivers, VISA, a durable disk."""
+    from labctl.cli.doctor import doctor as command
+
+    raise typer.Exit(command(as_json=as_json))
+
+
+@app.command()
+def init(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Folder to make.")], as_json: Json = False
+) -> None:
+    """Make a folder with a bench and a sample to start from; existing files are left alone."""
+    from labctl.cli.start import init as command
+
+    raise typer.Exit(command(directory, as_json=as_json))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run a command and exit with its code (design, section 7)."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    as_json = "--json" in arguments
+    try:
+        code = app(args=arguments, prog_name="labctl", standalone_mode=False)
+    except click.ClickException as error:
+        from labctl.cli.output import fail_usage
+
+        code = fail_usage(error.format_message(), as_json=as_json)
+    except (click.Abort, KeyboardInterrupt):
+        code = 3
+    except Exception as error:
+        from labctl.cli.output import fail
+        from labctl.errors import LabctlError
+
+        if not isinstance(error, LabctlError):
+            raise
+        code = fail(error, as_json=as_json)
+    sys.exit(code or 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,135 @@
+"""What a front asks of the engine: one JSON document that says everything about a run."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from labctl.bench.bench import check_resources
+from labctl.config.bench import BenchConfig, load_bench
+from labctl.config.sample import SampleConfig, load_sample
+from labctl.errors import ConfigError, InputError, LabctlError, Problem
+from labctl.run.procedure import SweepProcedure
+
+PROCEDURES = "labctl.procedures"
+MAX_SEED = 2**63 - 1
+
+
+class RunRequest(BaseModel):
+    """A run as asked for.
+
+    :param procedure: Name in the registry, dashes or underscores.
+    :param parameters: Values by parameter name; text with units, or plain JSON values.
+    :param bench: Name of a shipped bench, or a path.
+    :param sample: Name of a shipped sample, or a path; None for none.
+    :param out: Folder for the run.
+    :param spot: Name of the spot on the sample, for the exposure ledger.
+    :param seed: Seed of a simulated laboratory.
+    :param virtual_time: Whether to run on the virtual clock.
+    :param lease: Whether the death of the front that started it ends the run.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    procedure: str
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    bench: str
+    sample: str | None = None
+    out: str = "runs"
+    spot: str = "1"
+    seed: int = Field(default=0, ge=0, le=MAX_SEED)
+    virtual_time: bool = False
+    lease: bool = True
+
+
+@dataclass(frozen=True)
+class PreparedRun:
+    """A request that was read and checked; nothing has been opened yet."""
+
+    request: RunRequest
+    procedure: SweepProcedure
+    bench: BenchConfig
+    sample: SampleConfig | None
+
+
+def procedure_class(name: str) -> type[SweepProcedure]:
+    """Get a procedure by name (dashes or underscores); raises InputError with the nearest name."""
+    wanted = name.replace("_", "-")
+    entries = {entry.name: entry for entry in entry_points(group=PROCEDURES)}
+    if wanted not in entries:
+        near = difflib.get_close_matches(wanted, list(entries), n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise InputError(
+            f"there is no procedure {name!r}", todo=f"{hint}`labctl procedures` lists: {', '.join(sorted(entries))}"
+        )
+    return entries[wanted].load()
+
+
+def prepare(request: RunRequest) -> PreparedRun:
+    """Read and check everything a run needs; raises one error that names every fault, before anything is opened."""
+    problems: list[Problem] = []
+    others: list[LabctlError] = []
+    loaded: dict[str, Any] = {}
+    loaders = {
+        "procedure": lambda: procedure_class(request.procedure)(**request.parameters),
+        "bench": lambda: load_bench(request.bench),
+        "sample": lambda: load_sample(request.sample) if request.sample else None,
+        "out": lambda: check_folder(Path(request.out)),
+    }
+    for name, loader in loaders.items():
+        try:
+            loaded[name] = loader()
+        except ConfigError as error:
+            problems.extend(error.problems)
+        except LabctlError as error:
+            others.append(error)
+    if problems:
+        others.insert(0, ConfigError(problems))
+    if len(others) == 1:
+        raise others[0]
+    if others:
+        raise InputError("\n".join(str(error) for error in others))
+    bench: BenchConfig = loaded["bench"]
+    if loaded["sample"] is None and bench.default_sample is not None:
+        loaded["sample"] = load_sample(bench.default_sample)
+    prepared = PreparedRun(request, loaded["procedure"], bench, loaded["sample"])
+    check_roles(prepared.procedure, prepared.bench)
+    check_resources(prepared.bench, virtual=request.virtual_time)
+    return prepared
+
+
+def check_roles(procedure: SweepProcedure, bench: BenchConfig) -> None:
+    """Check that the bench has every role the procedure needs; raises InputError naming all that are missing."""
+    missing = [role for role in procedure.ROLES if role not in bench.instruments]
+    if missing:
+        raise InputError(
+            f"{procedure.NAME} needs {', '.join(procedure.ROLES)}; the bench {bench.name!r} has no "
+            f"{', no '.join(missing)}",
+            where=bench.file,
+            todo="; ".join(f"write [instruments.{role}]" for role in missing),
+        )
+
+
+def check_folder(folder: Path) -> Path:
+    """Check that runs can be written into a folder, which need not exist yet; raises InputError."""
+    existing = folder.absolute()
+    while not existing.exists() and existing != existing.parent:
+        existing = existing.parent
+    if not existing.is_dir():
+        raise InputError(
+            f"{folder} is not a folder: {existing} is a file",
+            where="--out",
+            todo="name a folder; nothing is ever overwritten",
+        )
+    return folder.absolute()
+
+
+def as_parameters(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Get parameter values with underscores in their names."""
+    return {name.replace("-", "_"): value for name, value in values.items()}

@@ -1,0 +1,434 @@
+"""Fluence sweep: emission spectra against pump fluence, and from them the threshold of amplified spontaneous emission.
+
+Order of the run: dark frames at every exposure of the ladder; pump scatter with the sample out of the beam; a coarse
+ascending pass; a fine pass around the threshold that the coarse pass showed; a return to the lowest fluences, which
+tells whether the sample was damaged. The fluence of a point is what the energy meter read while the spectrum was taken;
+the calibration of the attenuator only sets the angle.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.analysis.knee import NoThreshold
+from labctl.analysis.live import live_threshold
+from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
+from labctl.bench.bench import Bench, malus_law, pump_limits
+from labctl.config.bench import BenchConfig
+from labctl.config.sample import SampleConfig
+from labctl.errors import Aborted, InputError
+from labctl.quantities import Spectrum, excitons_per_particle
+from labctl.run.parameters import Choice, Flag, Quantity, QuantityList, Whole
+from labctl.run.plan import Plan, Point, Stage
+from labctl.run.procedure import Acknowledged, DefaultPlot, LightOnSample, Record, Streams, SweepProcedure
+from procedures.sweep.analysis import analyse
+from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
+from procedures.sweep.frames import Frames
+from procedures.sweep.layout import frame_layout, point_layout
+from procedures.sweep.spectra import LiveLines, band_mask, band_sum
+
+_MOVE_S = 1.5
+_METER_S = 0.3
+_RETAKES = 3
+_COARSE_SPAN = (0.1, 5.0)
+_SAME_LINE_NM = 5.0
+_WEAK = 4.0
+_MIN_FINE_POINTS = 5
+
+
+class FluenceSweep(SweepProcedure):
+    """Pump fluence sweep with auto-exposure, refinement around the threshold, and a check for photodamage."""
+
+    NAME: ClassVar[str] = "fluence-sweep"
+    TITLE: ClassVar[str] = "Fluence sweep: threshold of amplified spontaneous emission"
+    ROLES: ClassVar[tuple[str, ...]] = ("attenuator", "shutter", "energy_meter", "spectrograph", "detector")
+    DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "fluence_uj_cm2", "band_intensity", "spectrum")
+
+    expected_threshold = Quantity(
+        "Expected threshold",
+        "uJ/cm^2",
+        minimum=1e-6,
+        maximum=1e6,
+        optional=True,
+        description="Centre of the coarse pass; from the sample file if not given",
+    )
+    fluences = QuantityList(
+        "Listed fluences",
+        "uJ/cm^2",
+        minimum=1e-9,
+        description="Measure just these instead of a coarse and a fine pass",
+    )
+    order = Choice("Order of the fluences", choices=("ascending", "descending"), default="ascending")
+    coarse_points = Whole("Points of the coarse pass", minimum=5, maximum=200, default=8)
+    fine_points = Whole("Points of the fine pass (0 or at least 5)", minimum=0, maximum=1000, default=24)
+    return_points = Whole("Lowest fluences measured again at the end", minimum=0, maximum=20, default=3)
+    averages = Whole("Exposures summed for a spectrum", minimum=1, maximum=1000, default=3)
+    pulses = Whole("Pulses in a reading of the energy meter", minimum=2, maximum=100000, default=100)
+    exposure_min = Quantity("Shortest exposure", "s", minimum=1e-4, maximum=100.0, default=0.01)
+    exposure_max = Quantity("Longest exposure", "s", minimum=1e-4, maximum=100.0, default=2.56)
+    dark_frames = Whole("Dark frames for each exposure", minimum=1, maximum=1000, default=5)
+    scatter_frames = Whole("Frames of pump scatter, sample out of the beam", minimum=0, maximum=1000, default=4)
+    cross_section = Quantity(
+        "Absorption cross-section at the pump wavelength",
+        "cm^2",
+        minimum=1e-20,
+        maximum=1e-9,
+        optional=True,
+        description="For excitons per particle; from the sample file if not given",
+    )
+    band = QuantityList("Band that is integrated (two wavelengths)", "nm", minimum=1.0)
+    zero_meter = Flag("Zero the energy meter before the sweep", default=True)
+
+    def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
+        """Plan all stages with hard bounds; raises InputError if the fluences are out of reach of the attenuator."""
+        self._check_parameters()
+        self._complete(bench, sample)
+        ladder = self._ladder()
+        fluences = self._first_fluences()
+        low, high = self._reach(bench)
+        self._check_reach(fluences, low, high)
+        expected = float(np.median(fluences)) if self.expected_threshold is None else self.expected_threshold
+        rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
+        open_s = self._open_s(ladder.longest_s)
+        stages = [
+            Stage(
+                "dark",
+                "dark",
+                len(ladder.exposures_s),
+                self.dark_frames * ladder.longest_s / 2,
+                tuple({"exposure_s": exposure} for exposure in ladder.exposures_s),
+            )
+        ]
+        if self.scatter_frames:
+            scatter = {"fluence_uj_cm2": min(expected, high), "exposure_s": ladder.middle_s}
+            stages.append(
+                Stage(
+                    "scatter",
+                    "scatter",
+                    1,
+                    _MOVE_S + self.scatter_frames * ladder.middle_s,
+                    (scatter,),
+                    {"fluence_uj_cm2": (scatter["fluence_uj_cm2"], scatter["fluence_uj_cm2"])},
+                )
+            )
+        stages += self._sample_stages(fluences, (low, high), open_s, rate_hz)
+        warnings = (
+            []
+            if self.order == "ascending"
+            else ["descending order: photodamage at high fluence shifts the threshold (+13 % at 10 % loss)"]
+        )
+        start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
+        return Plan(tuple(stages), start_up_s, tuple(warnings))
+
+    def prepare(self, bench: Bench) -> None:
+        """Cool, home, zero; the shutter is closed before and after."""
+        config = bench.config
+        pump, spectrometer = bench.pump, bench.spectrometer
+        if config.spectrometer is None:
+            raise InputError(f"the bench {config.name!r} has no [spectrometer]", where=config.file)
+        pump.shutter.shut()
+        spectrometer.start_cooling(config.spectrometer.temperature_c)
+        pump.attenuator.home()
+        if self.zero_meter:
+            pump.prepare()
+        spectrometer.prepare(config.spectrometer.centre_wavelength_nm, config.spectrometer.grating)
+        spectrometer.wait_until_cold(config.spectrometer.cooling_timeout_s, self.stop_event)
+        self._bench = bench
+        self._frames = Frames()
+        self._rows: list[Mapping[str, Any]] = []
+        self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm())
+        self._lines = LiveLines(spectrometer.wavelength_nm, self._band_mask)
+
+    def streams(self, bench: Bench) -> Streams:
+        """Rows of the sweep, and dark and scatter frames apart from them."""
+        pixels = bench.spectrometer.detector.pixels
+        layouts = {"points": point_layout(pixels), "dark": frame_layout(pixels), "scatter": frame_layout(pixels)}
+        return Streams(layouts, {"wavelength_nm": (bench.spectrometer.wavelength_nm, "nm")})
+
+    def next_settings(self, stage: Stage, rows: Sequence[Acknowledged]) -> Sequence[Mapping[str, Any]]:
+        """Place the fine pass around the threshold that the coarse pass shows."""
+        coarse = [entry.row for entry in rows if entry.point.stage == "coarse"]
+        column = {name: np.array([row[name] for row in coarse]) for name in ("fluence_uj_cm2", "band_intensity")}
+        try:
+            found = live_threshold(
+                column["fluence_uj_cm2"],
+                column["band_intensity"],
+                saturated=np.array([row["saturated_pixels"] > 0 for row in coarse]),
+            ).value
+        except NoThreshold:
+            return self._even_settings(stage)
+        low, high = stage.bounds["fluence_uj_cm2"]
+        return self._settings(refine_fluences(found, stage.max_points, low, high))
+
+    def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Measure one point of any stage."""
+        if point.stage == "dark":
+            return self._measure_dark(point.settings["exposure_s"])
+        if point.stage == "scatter":
+            return self._measure_scatter(point.settings["fluence_uj_cm2"], point.settings["exposure_s"])
+        return self._measure_emission(point)
+
+    def acknowledge(self, entry: Acknowledged) -> None:
+        """Remember the rows of the sweep: auto-exposure follows from them alone."""
+        if entry.point.stage not in {"dark", "scatter"}:
+            self._rows.append(entry.row)
+
+    def analyse(self, run: Any) -> dict[str, Any]:
+        """Threshold with interval, other definitions, line, photodamage, from a run in any state."""
+        return analyse(run, self._band_nm())
+
+    def _measure_dark(self, exposure_s: float) -> Record:
+        self._bench.pump.shutter.shut()
+        frame = self._bench.spectrometer.acquire(exposure_s, self.dark_frames)
+        self._frames.add_dark(frame)
+        return Record(_frame_row(frame, 0.0, 0), {"spectrum": _single(frame.counts)})
+
+    def _measure_scatter(self, fluence_uj_cm2: float, exposure_s: float) -> Record:
+        """Take the pump scatter alone: everything as in the sweep, but no sample in the beam."""
+        pump = self._bench.pump
+        pump.set_fluence(fluence_uj_cm2)
+        self._bench.ask_operator("sample out of beam", "Move the sample out of the pump beam; leave all else as it is.")
+        readings = []
+        with pump.light():
+            frame = self._bench.spectrometer.acquire(
+                exposure_s, self.scatter_frames, during=lambda: readings.append(pump.read_fluence(self.pulses))
+            )
+        pump.take_intervals()
+        self._bench.ask_operator("sample into beam", "Move the sample back into the pump beam, to the same spot.")
+        energy_j = readings[0][0].pulse_energy_j
+        pulses = self._pulses_in(frame)
+        self._frames.add_scatter(frame, energy_j, pulses)
+        return Record(_frame_row(frame, energy_j, pulses), {"spectrum": _single(frame.counts)})
+
+    def _measure_emission(self, point: Point) -> Record:
+        bench, pump = self._bench, self._bench.pump
+        set_fluence = point.settings["fluence_uj_cm2"]
+        angle_deg = pump.set_fluence(set_fluence)
+        ladder = self._ladder()
+        exposure_s = ladder.choose(predicted_peak_rate(self._rows, set_fluence), bench.spectrometer.detector)
+        with pump.light():
+            fluence, reading = pump.read_fluence(self.pulses)
+            spectrum = bench.spectrometer.acquire(exposure_s, self.averages)
+            for _ in range(_RETAKES):
+                better_s = self._better_exposure(spectrum, ladder)
+                if better_s is None:
+                    break
+                self._stop_if_asked()
+                spectrum = bench.spectrometer.acquire(better_s, self.averages)
+            overlap_s, overlap_ratio = self._overlap(spectrum)
+        self._account(fluence.uj_cm2)
+        pulses = self._pulses_in(spectrum)
+        # The meter and the camera see different pulses of the same laser; both means scatter.
+        error = math.hypot(fluence.error_uj_cm2, fluence.uj_cm2 * reading.std_j / reading.mean_j / math.sqrt(pulses))
+        signal, variance = self._frames.emission(spectrum, fluence.pulse_energy_j, pulses)
+        intensity, intensity_error = band_sum(signal, variance, self._band_mask)
+        line = self._lines.measure(signal / pulses, fluence.uj_cm2)
+        row = {
+            "stage": point.stage,
+            "fluence_set_uj_cm2": set_fluence,
+            "fluence_uj_cm2": fluence.uj_cm2,
+            "fluence_error_uj_cm2": error,
+            "pulse_energy_j": fluence.pulse_energy_j,
+            "pulse_energy_std_j": reading.std_j * pump.pick_off.ratio,
+            "angle_deg": angle_deg,
+            "band_intensity": intensity / pulses,
+            "band_intensity_error": intensity_error / pulses,
+            **line.columns(),
+            "excitons_per_particle": self._excitons(fluence.uj_cm2),
+            "exposure_s": spectrum.exposure_s,
+            "accumulations": spectrum.accumulations,
+            "counted_pulses": pulses,
+            "peak_rate": self._frames.peak_rate(spectrum, self._band_mask),
+            "saturated_pixels": int((spectrum.saturated & self._band_mask).sum()),
+            "cosmic_pixels": int(spectrum.cosmic.sum()),
+            "overlap_exposure_s": overlap_s,
+            "overlap_ratio": overlap_ratio,
+            "open_s": self.light[-1].open_s,
+            "dose_j_cm2": sum(light.fluence_uj_cm2 * light.pulses for light in self.light) * 1e-6,
+            "sensor_c": spectrum.temperature_c,
+        }
+        mask = spectrum.saturated.astype(np.uint8) | (spectrum.cosmic.astype(np.uint8) << 1)
+        return Record(row, {"spectrum": _single(spectrum.counts), "mask": mask})
+
+    def _better_exposure(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
+        """Get the exposure with which to take the spectrum again, or None if it is good enough."""
+        if (spectrum.saturated & self._band_mask).any():
+            return ladder.shorter(spectrum.exposure_s) if spectrum.exposure_s > ladder.shortest_s * 1.001 else None
+        chosen_s = ladder.choose(self._frames.peak_rate(spectrum, self._band_mask), self._bench.spectrometer.detector)
+        return chosen_s if chosen_s >= _WEAK * spectrum.exposure_s else None
+
+    def _overlap(self, spectrum: Spectrum) -> tuple[float, float]:
+        """After a change of exposure, measure at the old one too; returns it and the ratio of rates, old over new.
+
+        The ratio tells whether detector and shutter are linear across the change. No ratio (NaN) where the old
+        exposure would saturate or nothing changed.
+        """
+        before_s = self._rows[-1]["exposure_s"] if self._rows else spectrum.exposure_s
+        if math.isclose(before_s, spectrum.exposure_s, rel_tol=1e-3):
+            return math.nan, math.nan
+        expected = self._frames.peak_rate(spectrum, self._band_mask) * before_s
+        if expected > 0.8 * spectrum.full_scale_counts:
+            return math.nan, math.nan
+        self._stop_if_asked()
+        old = self._bench.spectrometer.acquire(before_s, 1)
+        return old.exposure_s, self._frames.band_rate(old, self._band_mask) / self._frames.band_rate(
+            spectrum, self._band_mask
+        )
+
+    def _account(self, fluence_uj_cm2: float) -> None:
+        """Write down the light that the sample got, from command to open until confirmed close."""
+        pump = self._bench.pump
+        for interval in pump.take_intervals():
+            pulses = round(interval.open_s * pump.repetition_rate_hz)
+            self.light.append(LightOnSample(interval.open_s, pulses, fluence_uj_cm2, interval.wall_s))
+        pump.limits.check_dose(sum(light.fluence_uj_cm2 * light.pulses for light in self.light) * 1e-6)
+
+    def _stop_if_asked(self) -> None:
+        if self.stop_event.is_set():
+            raise Aborted("the run was stopped on request")
+
+    def _pulses_in(self, spectrum: Spectrum) -> int:
+        """Pulses within the exposures: the shutter is open throughout, so rate times exposure, at least one."""
+        return max(round(spectrum.total_exposure_s * self._bench.pump.repetition_rate_hz), 1)
+
+    def _sample_stages(
+        self, fluences: tuple[float, ...], reach: tuple[float, float], open_s: float, rate_hz: float
+    ) -> list[Stage]:
+        low, high = reach
+        point_s = _MOVE_S + open_s / 2
+
+        def stage(name: str, points: int, settings: tuple[Mapping[str, Any], ...] | None, top: float) -> Stage:
+            values = [entry["fluence_uj_cm2"] for entry in settings or ()]
+            bottom = min(values, default=low)
+            # Of all thresholds it may find, an adaptive stage around the highest gives the highest dose.
+            highest = values if settings is not None else refine_fluences(top / FINE_RANGE[1], points, low, top)
+            dose = sum(highest) * 1e-6 * open_s * rate_hz
+            return Stage(
+                name,
+                "points",
+                points,
+                point_s,
+                settings,
+                {"fluence_uj_cm2": (bottom, max(values, default=top))},
+                dose,
+                open_s * points,
+            )
+
+        if self.fluences is not None:
+            stages = [stage("listed", len(fluences), self._settings(fluences), max(fluences))]
+        else:
+            # The fine pass goes no further than the coarse one may show: 3.5 thresholds, the highest at the top.
+            top = min(high, 3.5 * max(fluences))
+            stages = [stage("coarse", len(fluences), self._settings(fluences), max(fluences))]
+            if self.fine_points:
+                stages.append(stage("fine", self.fine_points, None, top))
+        if self.return_points:
+            lowest = tuple(sorted(fluences)[: self.return_points])
+            stages.append(stage("return", len(lowest), self._settings(lowest), max(lowest)))
+        return stages
+
+    def _settings(self, fluences: Sequence[float] | NDArray[np.float64]) -> tuple[Mapping[str, Any], ...]:
+        ordered = sorted((float(value) for value in fluences), reverse=self.order == "descending")
+        return tuple({"fluence_uj_cm2": value} for value in ordered)
+
+    def _even_settings(self, stage: Stage) -> Sequence[Mapping[str, Any]]:
+        """No threshold was seen: spend the fine pass evenly over what the coarse pass covered."""
+        measured = [row["fluence_set_uj_cm2"] for row in self._rows]
+        return self._settings(np.geomspace(min(measured), max(measured), stage.max_points))
+
+    def _complete(self, bench: BenchConfig, sample: SampleConfig | None) -> None:
+        """Take from the sample file what was not given as a parameter; the run stores the values used."""
+        if sample is None:
+            return
+        if self.expected_threshold is None:
+            self.expected_threshold = sample.sample.expected_threshold_uj_cm2
+        excitation = sample.sample.excitation
+        same_line = (
+            excitation is not None
+            and bench.laser is not None
+            and abs(excitation.wavelength_nm - bench.laser.wavelength_nm) < _SAME_LINE_NM
+        )
+        if self.cross_section is None and excitation is not None and same_line:
+            self.cross_section = excitation.cross_section_cm2
+
+    def _first_fluences(self) -> tuple[float, ...]:
+        if self.fluences is not None:
+            return tuple(self.fluences)
+        if self.expected_threshold is None:
+            raise InputError(
+                "the sweep does not know where to look",
+                where="parameters of fluence-sweep",
+                todo="set expected-threshold (e.g. '28 uJ/cm^2') or fluences, or give a sample with expected_threshold",
+            )
+        return tuple(coarse_fluences(self.expected_threshold, self.coarse_points, _COARSE_SPAN))
+
+    @staticmethod
+    def _reach(bench: BenchConfig) -> tuple[float, float]:
+        """Lowest and highest fluence that attenuator and limits allow; a margin keeps clear of the extinction."""
+        law, limits = malus_law(bench), pump_limits(bench)
+        if bench.pump is None:
+            raise InputError(f"the bench {bench.name!r} has no [pump]", where=bench.file)
+        scale = bench.pump.pick_off_ratio * 1e6 / bench.pump.geometry().area_cm2
+        return law.minimum_j * scale * 1.5, min(law.maximum_j * scale, limits.fluence_uj_cm2)
+
+    @staticmethod
+    def _check_reach(fluences: Sequence[float], low: float, high: float) -> None:
+        outside = [value for value in fluences if not low <= value <= high]
+        if outside:
+            raise InputError(
+                f"{len(outside)} of {len(fluences)} fluences cannot be set: {min(outside):.4g} to {max(outside):.4g}"
+                f" uJ/cm^2; the bench gives {low:.4g} to {high:.4g} uJ/cm^2",
+                where="attenuator calibration and limits.fluence of the bench",
+                todo="choose other fluences or another expected-threshold, or change the neutral-density filter",
+            )
+
+    def _check_parameters(self) -> None:
+        if self.band is not None and (len(self.band) != 2 or self.band[0] >= self.band[1]):
+            raise InputError("the band needs two wavelengths, the shorter first", todo="e.g. band='600, 680 nm'")
+        if 0 < self.fine_points < _MIN_FINE_POINTS:
+            raise InputError(
+                f"a fine pass of {self.fine_points} points is too short", todo="set fine-points to 0 or 5 and more"
+            )
+        if self.exposure_min > self.exposure_max:
+            raise InputError("exposure-min is longer than exposure-max")
+        if self.fluences is not None and any(a == b for a, b in pairwise(sorted(self.fluences))):
+            raise InputError("a fluence is listed twice", todo="list each fluence once")
+
+    def _band_nm(self) -> tuple[float, float]:
+        """The band that is integrated; the whole window if none is given, since a narrow band moves the knee."""
+        if self.band is not None:
+            return self.band[0], self.band[1]
+        return -math.inf, math.inf
+
+    def _ladder(self) -> ExposureLadder:
+        return ExposureLadder(self.exposure_min, self.exposure_max)
+
+    def _open_s(self, longest_s: float) -> float:
+        """Upper bound of the time the shutter is open for a point: retakes and the overlap included."""
+        return _METER_S + longest_s * (2 * self.averages + 1)
+
+    def _excitons(self, fluence_uj_cm2: float) -> float:
+        if self.cross_section is None:
+            return math.nan
+        return excitons_per_particle(fluence_uj_cm2, self.cross_section, self._bench.pump.wavelength_nm)
+
+
+def _frame_row(frame: Spectrum, energy_j: float, pulses: int) -> dict[str, Any]:
+    return {
+        "exposure_s": frame.exposure_s,
+        "accumulations": frame.accumulations,
+        "pulse_energy_j": energy_j,
+        "counted_pulses": pulses,
+        "cosmic_pixels": int(frame.cosmic.sum()),
+        "sensor_c": frame.temperature_c,
+    }
+
+
+def _single(counts: NDArray[np.float64]) -> NDArray[np.float32]:
+    return counts.astype(np.float32)

@@ -1,0 +1,1 @@
+"""Parts of the fluence sweep: exposure ladder, frames to subtract, layout of the rows, analysis."""

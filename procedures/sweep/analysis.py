@@ -1,0 +1,171 @@
+"""Analysis of a stored fluence sweep: frames subtracted, then threshold, line and photodamage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.analysis.ase import SweepAnalysis, analyse_sweep
+from labctl.config.bench import BenchConfig, parse_bench
+from labctl.errors import InputError
+from labctl.quantities import Spectrum, excitons_per_particle
+from procedures.sweep.frames import Frames
+from procedures.sweep.spectra import band_mask, band_sum
+
+Array = NDArray[np.float64]
+_OVERLAP_TOLERANCE = 0.03
+_MIN_POINTS = 5
+
+
+@dataclass(frozen=True)
+class Emission:
+    """Emission of every point of a sweep, per pulse, frames subtracted.
+
+    :param wavelength_nm: Shape (band pixels,).
+    :param spectra: Shape (points, band pixels), counts per pulse.
+    :param intensity: Sum over the band, shape (points,), with its standard error.
+    """
+
+    wavelength_nm: Array
+    spectra: Array
+    intensity: Array
+    intensity_error: Array
+
+
+def emission(run: Any, band_nm: tuple[float, float]) -> Emission:
+    """Subtract dark and scatter frames from all spectra of a run, live or old."""
+    axis = np.asarray(run.axes["wavelength_nm"].values)
+    mask = band_mask(axis, band_nm)
+    frames = _frames(run, axis)
+    columns = run.columns("points")
+    spectra = run.array("spectrum", "points")
+    masks = run.array("mask", "points")
+    rows, sums, errors = [], [], []
+    for index in range(len(columns["point"])):
+        pulses = int(columns["counted_pulses"][index])
+        flags = np.asarray(masks[index])
+        spectrum = _spectrum(axis, spectra[index], columns, index, saturated=flags & 1 > 0, cosmic=flags & 2 > 0)
+        signal, variance = frames.emission(spectrum, float(columns["pulse_energy_j"][index]), pulses)
+        total, error = band_sum(signal, variance, mask)
+        rows.append(signal[mask] / pulses)
+        sums.append(total / pulses)
+        errors.append(error / pulses)
+    return Emission(axis[mask], np.array(rows).reshape(-1, int(mask.sum())), np.array(sums), np.array(errors))
+
+
+def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
+    """Analyse a sweep; returns ``{"result", "definitions", "photodamage", "points", "warnings", ...}``.
+
+    Raises InputError if the run has too few points to say anything.
+    """
+    count = run.count("points") if "points" in run.streams else 0
+    if count < _MIN_POINTS:
+        raise InputError(
+            f"{count} points are too few for a threshold", where=str(run.path), todo=f"measure at least {_MIN_POINTS}"
+        )
+    bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
+    columns = run.columns("points")
+    light = emission(run, band_nm)
+    found = analyse_sweep(
+        columns["fluence_uj_cm2"],
+        light.intensity,
+        fluence_error=columns["fluence_error_uj_cm2"],
+        intensity_error=light.intensity_error,
+        saturated=columns["saturated_pixels"] > 0,
+        wavelength_nm=light.wavelength_nm,
+        spectra=light.spectra,
+        stage=columns["stage"],
+        instrument_fwhm_nm=bench.spectrometer.instrument_fwhm_nm if bench.spectrometer else 0.0,
+        convention=bench.pump.convention if bench.pump else "peak_gauss",
+        pulse_rms=_pulse_rms(columns),
+    )
+    full = found.as_dict()
+    warnings = [*full.pop("warnings"), *_overlap_warnings(columns)]
+    return {"result": _result(found, bench, run.header["parameters"]), **full, "warnings": warnings}
+
+
+def _frames(run: Any, axis: Array) -> Frames:
+    frames = Frames()
+    dark, dark_spectra = run.columns("dark"), run.array("spectrum", "dark")
+    for index in range(len(dark["point"])):
+        frames.add_dark(_spectrum(axis, dark_spectra[index], dark, index))
+    if run.count("scatter"):
+        scatter, spectra = run.columns("scatter"), run.array("spectrum", "scatter")
+        frames.add_scatter(
+            _spectrum(axis, spectra[0], scatter, 0),
+            float(scatter["pulse_energy_j"][0]),
+            int(scatter["counted_pulses"][0]),
+        )
+    return frames
+
+
+def _spectrum(
+    axis: Array,
+    counts: Any,
+    columns: Mapping[str, Any],
+    index: int,
+    *,
+    saturated: NDArray[np.bool_] | None = None,
+    cosmic: NDArray[np.bool_] | None = None,
+) -> Spectrum:
+    none = np.zeros(axis.shape, dtype=bool)
+    return Spectrum(
+        wavelength_nm=axis,
+        counts=np.asarray(counts, dtype=float),
+        exposure_s=float(columns["exposure_s"][index]),
+        accumulations=int(columns["accumulations"][index]),
+        saturated=none if saturated is None else saturated,
+        cosmic=none if cosmic is None else cosmic,
+        temperature_c=float(columns["sensor_c"][index]),
+        full_scale_counts=math.nan,
+    )
+
+
+def _pulse_rms(columns: Mapping[str, Any]) -> float | None:
+    """Relative scatter from pulse to pulse, the median over all points."""
+    ratio = columns["pulse_energy_std_j"] / columns["pulse_energy_j"]
+    return float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else None
+
+
+def _result(found: SweepAnalysis, bench: BenchConfig, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Collect the numbers a reader looks for first; names are those of ``--json``."""
+    result: dict[str, Any] = {}
+    if found.threshold is not None:
+        result["threshold"] = {**found.threshold.as_dict(), "systematic_relative_error": _systematic(bench)}
+        cross_section = parameters.get("cross_section")
+        if cross_section is not None and bench.laser is not None:
+            value = excitons_per_particle(found.threshold.value, cross_section, bench.laser.wavelength_nm)
+            scale = value / found.threshold.value
+            intervals = {name: [scale * bound for bound in getattr(found.threshold, name)] for name in ("ci68", "ci95")}
+            result["excitons_at_threshold"] = {"value": value, "unit": "", **intervals}
+    line = found.ase_line
+    if line is not None:
+        named = {
+            "ase_peak": line.peak_nm,
+            "ase_fwhm": line.fwhm_nm,
+            "ase_fwhm_deconvolved": line.fwhm_deconvolved_nm,
+            "q": line.q,
+            "q_deconvolved": line.q_deconvolved,
+        }
+        result.update({name: estimate.as_dict() for name, estimate in named.items() if estimate is not None})
+    return result
+
+
+def _systematic(bench: BenchConfig) -> float | None:
+    return bench.pump.pick_off_ratio_error / bench.pump.pick_off_ratio if bench.pump else None
+
+
+def _overlap_warnings(columns: Mapping[str, Any]) -> list[str]:
+    """Warn where the rate changed with the exposure beyond the scatter of the laser: detector or shutter not linear."""
+    ratios = columns["overlap_ratio"][np.isfinite(columns["overlap_ratio"])]
+    if not len(ratios) or abs(float(np.median(ratios)) - 1) <= _OVERLAP_TOLERANCE:
+        return []
+    return [
+        f"the rate changes with the exposure (median ratio {np.median(ratios):.3f} over {len(ratios)} overlaps):"
+        " the detector or the shutter is not linear"
+    ]

@@ -1,0 +1,94 @@
+"""Numbers from one emission spectrum while the sweep runs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from labctl.analysis.spectrum import ASELine, PLShape, fit_pl_shape, fit_two_components, single_line
+from labctl.errors import InputError
+
+Array = NDArray[np.float64]
+_SHAPE_SPECTRA = 3
+_MIN_PIXELS = 32
+
+
+def band_mask(wavelength_nm: Array, band_nm: tuple[float, float]) -> NDArray[np.bool_]:
+    """Get the pixels within a band, shape (pixels,); raises InputError if the window holds too few of them."""
+    mask = (wavelength_nm >= band_nm[0]) & (wavelength_nm <= band_nm[1])
+    if mask.sum() < _MIN_PIXELS:
+        raise InputError(
+            f"the band {band_nm[0]:g} to {band_nm[1]:g} nm holds {int(mask.sum())} pixels",
+            where=f"the window of the spectrograph is {wavelength_nm[0]:.1f} to {wavelength_nm[-1]:.1f} nm",
+            todo="choose another band or another centre wavelength",
+        )
+    return mask
+
+
+def band_sum(signal: Array, variance: Array, mask: NDArray[np.bool_]) -> tuple[float, float]:
+    """Get the sum over the band and its standard error, in the unit of ``signal``."""
+    return float(signal[mask].sum()), math.sqrt(float(variance[mask].sum()))
+
+
+@dataclass(frozen=True)
+class LineColumns:
+    """Line and parts of one spectrum: peak and width in nm, parts in counts summed over pixels; NaN if not found."""
+
+    peak_nm: float
+    fwhm_nm: float
+    ase_intensity: float
+    pl_intensity: float
+
+    def columns(self) -> dict[str, float]:
+        """The values by column name."""
+        return {
+            "peak_nm": self.peak_nm,
+            "fwhm_nm": self.fwhm_nm,
+            "ase_intensity": self.ase_intensity,
+            "pl_intensity": self.pl_intensity,
+        }
+
+
+class LiveLines:
+    """Splits spectra into PL and ASE with the PL shape frozen from the lowest fluences measured so far.
+
+    The final analysis does this again with all spectra; these values are for the eye while the sweep runs.
+
+    :param wavelength_nm: Wavelength axis, shape (pixels,).
+    :param mask: Pixels of the band.
+    """
+
+    def __init__(self, wavelength_nm: Array, mask: NDArray[np.bool_]) -> None:
+        self._mask = mask
+        self._wavelength_nm = wavelength_nm[mask]
+        self._dispersion_nm = float(np.mean(np.diff(self._wavelength_nm)))
+        self._lowest: dict[float, Array] = {}
+        self._shape: PLShape | None = None
+        self._expected: ASELine | None = None
+
+    def measure(self, emission: Array, fluence_uj_cm2: float) -> LineColumns:
+        """Measure one spectrum of shape (pixels,), background subtracted, per pulse."""
+        spectrum = emission[self._mask]
+        self._learn_shape(spectrum, fluence_uj_cm2)
+        line = single_line(self._wavelength_nm, spectrum)
+        if self._shape is None:
+            return LineColumns(line.peak_nm, line.fwhm_nm, math.nan, math.nan)
+        parts = fit_two_components(self._wavelength_nm, spectrum, self._shape, expected=self._expected)
+        self._expected = parts.line or self._expected
+        per_pixel = 1 / self._dispersion_nm
+        return LineColumns(line.peak_nm, line.fwhm_nm, parts.ase_area * per_pixel, parts.pl_area * per_pixel)
+
+    def _learn_shape(self, spectrum: Array, fluence_uj_cm2: float) -> None:
+        """Keep the spectra of the lowest fluences and fit the PL shape to their sum."""
+        self._lowest[fluence_uj_cm2] = spectrum
+        if len(self._lowest) > _SHAPE_SPECTRA:
+            del self._lowest[max(self._lowest)]
+            if fluence_uj_cm2 not in self._lowest:
+                return
+        try:
+            self._shape = fit_pl_shape(self._wavelength_nm, np.array(list(self._lowest.values())))
+        except ValueError:
+            self._shape = None
