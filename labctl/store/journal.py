@@ -80,7 +80,7 @@ class Journal:
         self._pending_bytes = 0
         self._group_commit_s = group_commit_s
         self._deadline_s = 0.0
-        self._timer_error: Exception | None = None
+        self._timer_error: StorageError | None = None
         self._timer: threading.Thread | None = None
         self._clock = RealClock()
 
@@ -102,7 +102,7 @@ class Journal:
         try:
             lock.acquire(timeout_s=1.0)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
-            connection = connect(path, read_only=False)
+            connection = connect(path)
             connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
             _make_durable(connection, path)
             connection.execute("BEGIN IMMEDIATE")
@@ -145,8 +145,8 @@ class Journal:
         lock.acquire(timeout_s=1.0)
         connection = None
         try:
-            with JournalReader(path) as reader:
-                connection = connect(path, read_only=False)
+            with JournalReader(path, mine=True) as reader:
+                connection = connect(path)
                 check_format(connection, path)
                 _make_durable(connection, path)
                 journal = cls(path, connection, lock, group_commit_s)
@@ -424,7 +424,9 @@ class Journal:
         if error is not None:
             self._deadline_s = self._clock.now() + self._group_commit_s
             self._changed.notify_all()
-            raise storage_error(self.path, error, "a group commit failed")
+            raise StorageError(
+                f"a group commit failed: {error.what}", where=error.where, state=error.state, todo=error.todo
+            )
 
     def _start_timer(self) -> None:
         if self._group_commit_s > 0.0:
@@ -443,8 +445,8 @@ class Journal:
                 else:
                     try:
                         self._write([])
-                    except Exception as error:
-                        log.error("%s: a group commit failed: %s", self.path, error)
+                    except StorageError as error:
+                        log.error("a group commit failed: %s", error)
                         self._timer_error = error
 
 

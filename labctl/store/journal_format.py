@@ -80,21 +80,33 @@ def decode_mapping(text: str, what: str) -> dict[str, Any]:
     return data
 
 
-def connect(path: Path, *, read_only: bool) -> sqlite3.Connection:
+def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open an SQLite file in autocommit mode; nothing in its schema is trusted.
 
+    :param read_only: Leave the file and its log untouched, whatever their state.
     :raises StorageError: If it cannot be opened.
     """
     uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
     try:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
         connection.execute("PRAGMA trusted_schema=OFF")
-        if read_only:
-            connection.execute("PRAGMA query_only=ON")
-            connection.execute("PRAGMA mmap_size=0")
         return connection
     except sqlite3.Error as error:
         raise storage_error(path, error, "the journal cannot be opened") from error
+
+
+def connect_to_read(path: Path, *, owned: bool) -> sqlite3.Connection:
+    """Open a journal for queries only.
+
+    A live journal is not touched at all. Where nobody owns it, SQLite may fold what a crash left in its log into the
+    file, as part of closing; that changes no data.
+
+    :param owned: Whether another process is writing it.
+    :raises StorageError: If it cannot be opened.
+    """
+    connection = connect(path, read_only=owned)
+    connection.execute("PRAGMA query_only=ON")
+    return connection
 
 
 def check_format(connection: sqlite3.Connection, path: Path) -> None:
@@ -106,7 +118,7 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         schema = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
-    except sqlite3.Error as error:
+    except (sqlite3.Error, ValueError) as error:
         raise storage_error(path, error, "the journal cannot be read") from error
     if application != APPLICATION_ID or schema != TABLES:
         what = "is empty: its run never began" if not schema else "is not a journal of labctl"

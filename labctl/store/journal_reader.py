@@ -17,7 +17,7 @@ from labctl.store.journal_format import (
     STATUSES,
     check_crc,
     check_format,
-    connect,
+    connect_to_read,
     decode_mapping,
     lock_path,
     storage_error,
@@ -66,10 +66,11 @@ class _Columns:
 class JournalReader:
     """A journal as a :class:`labctl.store.source.RunSource`. Every refresh costs what is new, not what is there.
 
+    :param mine: Whether the caller itself holds the lock of the journal.
     :raises StorageError: If the file is missing, corrupt, or not a journal.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, *, mine: bool = False) -> None:
         self.path = Path(path)
         if not self.path.is_file():
             raise StorageError(f"there is no journal {self.path.name}", where=str(self.path))
@@ -77,7 +78,7 @@ class JournalReader:
         self._columns: dict[str, _Columns] = {}
         self._numbers: dict[int, str] = {}
         self._events: list[Event] = []
-        self._connection = connect(self.path, read_only=True)
+        self._connection = connect_to_read(self.path, owned=not mine and is_owned(lock_path(self.path)))
         try:
             check_format(self._connection, self.path)
             with self._reading():
@@ -246,7 +247,7 @@ def read_summary(path: Path) -> tuple[str, dict[str, Any], int]:
     :raises StorageError: If it is missing, corrupt, or not a journal.
     """
     owned = is_owned(lock_path(path))
-    connection = connect(path, read_only=True)
+    connection = connect_to_read(path, owned=owned)
     try:
         check_format(connection, path)
         row = connection.execute("SELECT header, status FROM run WHERE id=1").fetchone()
@@ -257,7 +258,7 @@ def read_summary(path: Path) -> tuple[str, dict[str, Any], int]:
         number = streams.get(header.get("default_stream"), streams.get("points", min(streams.values(), default=0)))
         query = "SELECT first + count FROM block WHERE stream=? ORDER BY seq DESC LIMIT 1"
         last = connection.execute(query, (number,)).fetchone()
-    except (sqlite3.Error, TypeError) as error:
+    except (sqlite3.Error, TypeError, ValueError) as error:
         raise storage_error(path, error, "the journal cannot be read") from error
     finally:
         connection.close()

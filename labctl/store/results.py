@@ -113,7 +113,7 @@ def _add(run: Path | str, insert: str, values: tuple[Any, ...], add_to_file: _Ex
 
 
 def _insert(journal: Path, insert: str, values: tuple[Any, ...]) -> None:
-    connection = connect(journal, read_only=False)
+    connection = connect(journal)
     try:
         check_format(connection, journal)
         connection.execute("PRAGMA synchronous=FULL")
@@ -127,6 +127,7 @@ def _insert(journal: Path, insert: str, values: tuple[Any, ...]) -> None:
 def _extend(sealed: Path, add_to_file: _Extension) -> None:
     partial = partial_path(sealed)
     try:
+        partial.unlink(missing_ok=True)
         with SealedReader(sealed) as before:
             shutil.copyfile(sealed, partial)
             with h5py.File(partial, "r+") as file:

@@ -53,11 +53,13 @@ def seal(
         if journal.parent.is_dir():
             stack.enter_context(edit_lock(journal))
         stack.enter_context(edit_lock(target))
-        if not journal.exists():
-            with SealedReader(target):
-                _remove_journal(journal)
-        else:
+        # A kill between the two halves of a rename leaves the temporary name as a second name of the sealed file.
+        partial_path(target).unlink(missing_ok=True)
+        if journal.exists():
             _seal_locked(journal, target, results)
+        else:
+            SealedReader(target).close()
+            _clear_away(journal)
     _add_missing(target, results)
     return target
 
@@ -95,7 +97,7 @@ def _seal_locked(journal: Path, target: Path, results: list[Result]) -> None:
     owner = OwnerLock(lock_path(journal))
     owner.acquire(timeout_s=1.0)
     try:
-        with JournalReader(journal) as source:
+        with JournalReader(journal, mine=True) as source:
             status = "crashed" if source.stored_status == "running" else source.stored_status
             if is_placeholder(target):
                 target.unlink()
@@ -132,7 +134,6 @@ def _is_outgrown(source: JournalReader, target: Path, status: str) -> bool:
 
 def _write_verified(source: JournalReader, target: Path, status: str, results: list[Result]) -> None:
     partial = partial_path(target)
-    partial.unlink(missing_ok=True)
     try:
         write_run(partial, source, status, results)
         sync_file(partial)
@@ -158,12 +159,18 @@ def _write_verified(source: JournalReader, target: Path, status: str, results: l
     rename_new(partial, target)
 
 
+def _clear_away(journal: Path) -> None:
+    """Remove what a sealing that was killed while it removed the journal has left of it."""
+    if journal.parent.is_dir():
+        with OwnerLock(lock_path(journal)):
+            _remove_journal(journal)
+
+
 def _remove_journal(journal: Path) -> None:
     # The main file goes first: a log without its file is harmless, a file without its log would look complete.
     for path in (journal, *(journal.with_name(journal.name + suffix) for suffix in ("-wal", "-shm"))):
         path.unlink(missing_ok=True)
-    if journal.parent.is_dir():
-        sync_directory(journal.parent)
+    sync_directory(journal.parent)
 
 
 def _add_missing(target: Path, results: list[Result]) -> None:
@@ -178,6 +185,7 @@ def _add_missing(target: Path, results: list[Result]) -> None:
 def _copy_once(source: Path, folder: Path, checksum: str) -> Path:
     target, partial = folder / source.name, partial_path(folder / source.name)
     folder.mkdir(parents=True, exist_ok=True)
+    partial.unlink(missing_ok=True)
     if is_placeholder(target):
         target.unlink()
     if target.exists():
@@ -189,7 +197,6 @@ def _copy_once(source: Path, folder: Path, checksum: str) -> Path:
             state=f"the run is safe in {source}",
             todo="move the file on the share away, or copy to another directory",
         )
-    partial.unlink(missing_ok=True)
     shutil.copyfile(source, partial)
     sync_file(partial)
     if sha256(partial) != checksum:
