@@ -160,7 +160,7 @@ def polish(
     sign = 1.0 if start.slope_above > start.slope_below else -1.0
     saturation = start.distance is not None
     knee_start = start.log_threshold if fixed_knee is None else fixed_knee
-    free = [start.level, start.slope_below, np.log(abs(start.slope_above - start.slope_below))]
+    free = [start.level, start.slope_below, np.log(max(abs(start.slope_above - start.slope_below), 1e-6))]
     free.append(_to_line(start.softness, SOFTNESS_RANGE))
     if saturation and start.distance is not None and start.slope_saturated is not None:
         free.append(_to_line(start.slope_saturated, SATURATED_SLOPE_RANGE))
@@ -206,7 +206,9 @@ def polish(
         pull[3] = _slope_of_map(p[3], SOFTNESS_RANGE) / (d * SOFTNESS_PRIOR[1])
         return np.vstack([np.stack(columns, axis=1) * weight[:, None], pull])
 
-    solved = leastsq(residual, np.array(free), Dfun=jacobian, full_output=True, ftol=1e-9, xtol=1e-7, maxfev=120)[0]
+    # leastsq also forms a covariance, which may overflow when a slope is not determined; it is not used here.
+    with np.errstate(over="ignore", invalid="ignore"):
+        solved = leastsq(residual, np.array(free), Dfun=jacobian, full_output=True, ftol=1e-9, xtol=1e-7, maxfev=120)[0]
     r = residual(solved)
     return float(r @ r), unpack(solved)
 

@@ -6,6 +6,7 @@ one to the other; to follow both, the PL shape is frozen from the lowest fluence
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -131,7 +132,7 @@ def fit_pl_shape(wavelength_nm: ArrayLike, spectra: ArrayLike) -> PLShape:
         return p[0] * shape(p)(x) - y
 
     p0 = np.array([start.peak_counts, start.peak_nm, np.log(half), np.log(half)])
-    return shape(leastsq(residual, p0, maxfev=400)[0])
+    return shape(_least_squares(residual, p0))
 
 
 def fit_two_components(
@@ -151,9 +152,12 @@ def fit_two_components(
     """
     x, rows = _spectral_input(wavelength_nm, counts)
     y = rows[0]
-    weight = np.ones_like(y) if counts_error is None else 1.0 / np.asarray(counts_error, dtype=float)
-    if weight.shape != y.shape or not np.all(np.isfinite(weight)):
-        raise ValueError("counts_error must be > 0 and have the shape of counts")
+    weight = np.ones_like(y)
+    if counts_error is not None:
+        sigma = np.asarray(counts_error, dtype=float)
+        if sigma.shape != y.shape or not np.all(sigma > 0):
+            raise ValueError("counts_error must be > 0 and have the shape of counts")
+        weight = 1.0 / sigma
     pl = pl_shape(x)
     start = _start_line(x, y, pl, pl_shape, expected)
     solved, covariance = _fit_line(x, y, pl, weight, start, pl_shape, known=counts_error is not None)
@@ -310,12 +314,20 @@ def _fit_line(
     heights, *_ = np.linalg.lstsq(shapes, y * weight, rcond=None)
     angle = np.arcsin(np.clip(2 * start.lorentz_share - 1, -0.9, 0.9))
     p0 = np.array([heights[0], heights[1], start.centre_nm, np.log(start.fwhm_nm), angle])
-    solved, *_ = leastsq(residual, p0, Dfun=jacobian, full_output=True, ftol=1e-9, xtol=1e-7, maxfev=60)
+    solved = _least_squares(residual, p0, jacobian)
     r, j = residual(solved), jacobian(solved)
     variance = float(r @ r) / max(y.size - 5, 1)
     # At a bound of the Lorentz share its column vanishes; the pseudo-inverse then leaves that direction out.
     covariance = np.linalg.pinv(j.T @ j, rcond=1e-13) * (max(variance, 1.0) if known else variance)
     return solved, covariance.astype(float)
+
+
+def _least_squares(
+    residual: Callable[[Array], Array], start: Array, jacobian: Callable[[Array], Array] | None = None
+) -> Array:
+    # leastsq also forms a covariance, which may overflow when the line is absent; the callers form their own.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return leastsq(residual, start, Dfun=jacobian, full_output=True, ftol=1e-9, xtol=1e-7, maxfev=200)[0]
 
 
 def _without_line(
