@@ -43,6 +43,8 @@ _CTYPES: dict[str, Any] = {
 }
 _DYNAMIC_LIBRARY: Callable[[str], Any] = getattr(ctypes, "WinDLL", ctypes.CDLL)
 
+_UNTOUCHED: dict[str, Any] = {"out": 0, "text_out": "", "array_out": None, "struct_out": []}
+
 Signature = list[list[str]]
 """Kind and type of each parameter."""
 
@@ -131,6 +133,9 @@ class PythonLibrary:
                 passed.append(argument)
         code, outputs = self._library.call(name, passed)
         kinds = [kind for kind, _ in signature if kind in {"out", "text_out", "array_out", "struct_out"}]
+        if not outputs:
+            # What a refused call leaves behind: outputs that nobody wrote.
+            return code, [_UNTOUCHED[kind] for kind in kinds]
         plain: list[Any] = []
         for kind, output in zip(kinds, outputs, strict=True):
             if kind == "array_out":
