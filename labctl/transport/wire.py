@@ -69,6 +69,7 @@ class SerialLink:
         import serial
 
         self._name = port
+        self._closed = False
         # pyserial lets a TypeError out when another thread closes the port during a read.
         self._errors = (serial.SerialException, OSError, TypeError)
         try:
@@ -97,7 +98,7 @@ class SerialLink:
         try:
             self._port.timeout = timeout_s
             first = self._port.read(1)
-            if not first and not self._port.is_open:
+            if self._closed:
                 raise ConnectionLost(f"{self._name}: the port was closed")
             return first + self._port.read(self._port.in_waiting) if first else b""
         except self._errors as error:
@@ -111,6 +112,7 @@ class SerialLink:
 
     def close(self) -> None:
         # Closing alone does not wake a thread that is waiting in receive(); not every kind of port can be woken.
+        self._closed = True
         wake = getattr(self._port, "cancel_read", None)
         try:
             if wake is not None and self._port.is_open:
