@@ -222,7 +222,7 @@ class VendorHost:
         # A session of its own: Ctrl-C in the terminal is for the engine, which then calls the library to stop.
         with self._complaints.open("wb") as complaints:
             process = subprocess.Popen(
-                [sys.executable, "-I", "-B", vendor_host.__file__],
+                [sys.executable, "-I", "-B", vendor_host.__file__, str(self._folder)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
@@ -245,7 +245,6 @@ class VendorHost:
             "files": list(files),
             "functions": functions,
             "farewell": self.settings.farewell,
-            "folder": str(self._folder),
         }
         reply = self._ask(opening, _LOADING_TIMEOUT_S)
         if "tried" in reply:

@@ -22,6 +22,7 @@ import os
 import queue
 import shutil
 import signal
+import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -169,7 +170,11 @@ def _convert(kind: str, element: str, argument: Any, block: Block) -> tuple[Any,
         fields = (ctype * argument)(ctypes.sizeof(ctype) * argument)
         return fields, lambda: list(fields)
     array = block.array(element, *argument)
-    return array, (lambda: None) if kind == "array_out" else None
+    if kind == "array_in":
+        return array, None
+    # A library that writes less than it says must not pass off the numbers of the call before.
+    ctypes.memset(array, 0, ctypes.sizeof(array))
+    return array, lambda: None
 
 
 def main() -> None:
@@ -180,7 +185,8 @@ def main() -> None:
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(requests, inbox), daemon=True).start()
+    folder = sys.argv[1]
+    threading.Thread(target=_read, args=(requests, inbox, folder), daemon=True).start()
     opening = inbox.get()
     if opening is None:
         return
@@ -188,7 +194,7 @@ def main() -> None:
     if library is not None:
         _serve(library, opening["functions"], inbox, replies)
         _farewell(library, opening["functions"], opening["farewell"])
-    shutil.rmtree(opening["folder"], ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
@@ -201,13 +207,19 @@ def _take_pipes() -> tuple[BinaryIO, BinaryIO]:
     return requests, replies
 
 
-def _read(requests: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any] | None]) -> None:
+def _read(requests: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any] | None], folder: str) -> None:
     for line in requests:
         inbox.put(json.loads(line))
-    last_resort = threading.Timer(FAREWELL_S, os._exit, (1,))
+    last_resort = threading.Timer(FAREWELL_S, _leave, (folder,))
     last_resort.daemon = True
     last_resort.start()
     inbox.put(None)
+
+
+def _leave(folder: str) -> None:
+    """End the process although the library does not come back."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os._exit(1)
 
 
 def _open(files: list[str], replies: BinaryIO) -> NativeLibrary | PythonLibrary | None:

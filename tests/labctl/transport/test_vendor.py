@@ -91,6 +91,11 @@ def test_arrays_survive_the_next_call_and_a_larger_block(libc: VendorHost) -> No
     assert first.tolist() == [1, 2, 3, 4]
 
 
+def test_an_array_that_the_library_does_not_fill_is_zero(libc: VendorHost) -> None:
+    libc.call("memcpy", 4, [1, 2, 3, 4], 16)
+    assert libc.call("memcpy", 4, [5, 6, 7, 8], 8)[1][0].tolist() == [5, 6, 0, 0]
+
+
 def test_what_the_library_prints_does_not_disturb_the_pipe(libc: VendorHost) -> None:
     for _ in range(3):
         libc.call("puts", '{"code": 20002, "outputs": []}')
@@ -218,12 +223,52 @@ def test_the_process_ends_when_the_engine_is_killed(state: str) -> None:
     assert engine.stdin is not None and engine.stdout is not None
     process_id, folder = engine.stdout.readline().split()
     assert not gone(int(process_id))
+    time.sleep(0.5)
     engine.kill()
     engine.wait()
     engine.stdin.close()
     engine.stdout.close()
-    assert wait_until_gone(int(process_id))
+    assert wait_until_gone(int(process_id))  # at once if idle, after FAREWELL_S if the library hangs
     assert not Path(folder).exists()
+
+
+DIARY = """
+from pathlib import Path
+
+class Library:
+    def call(self, function, arguments):
+        with Path(__file__).with_suffix(".diary").open("a") as diary:
+            diary.write(f"{function}{tuple(arguments)}\\n")
+        return (0, []) if function != "refuse" else (1, [])
+"""
+
+
+@pytest.mark.parametrize(
+    ("farewell", "made"),
+    [
+        (("stop", "keep_cold", "shut_down"), ["stop()", "keep_cold(1,)", "shut_down()"]),
+        (("stop", "refuse", "shut_down"), ["stop()", "refuse()"]),
+    ],
+)
+def test_a_dying_engine_has_the_library_shut_down(tmp_path: Path, farewell: tuple[str, ...], made: list[str]) -> None:
+    library = tmp_path / "library.py"
+    library.write_text(DIARY)
+    functions = {"stop": (), "keep_cold": (Parameter("in"),), "refuse": (), "shut_down": ()}
+    calls = tuple((name, (1,) if functions[name] else (), (0,)) for name in farewell)
+    table = LibrarySettings("diary", {}, functions, farewell=calls)
+    host = VendorHost(table, [f"python:{library}:Library"])
+    assert host._process.stdin is not None
+    # What the end of this process does: the pipe closes without a word.
+    host._process.stdin.close()
+    assert wait_until_gone(host.process_id)
+    assert library.with_suffix(".diary").read_text().splitlines() == made
+    host.close()
+
+
+def test_ctrl_c_in_the_terminal_does_not_reach_the_library(libc: VendorHost) -> None:
+    assert os.getpgid(libc.process_id) != os.getpgid(0)
+    os.kill(libc.process_id, signal.SIGINT)
+    assert libc.call("abs", -5) == (5, [])
 
 
 def test_a_library_that_cannot_be_loaded_is_told_with_all_that_was_tried() -> None:
