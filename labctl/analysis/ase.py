@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 from labctl.analysis.definitions import Definition, other_definitions
 from labctl.analysis.estimate import finite_or_none
 from labctl.analysis.hinge import Array
-from labctl.analysis.knee import NoThreshold, ThresholdFit, loglog_knee
+from labctl.analysis.knee import loglog_knee
 from labctl.analysis.linewidth import LineResult, Shape, line_result
 from labctl.analysis.photodamage import Photodamage, photodamage
 from labctl.analysis.spectrum import ASELine, PLShape, TwoComponents, fit_pl_shape, fit_two_components, single_line
+from labctl.analysis.threshold import NoThreshold, ThresholdFit
 
 LINE_AT = 2.0
 """The ASE line is reported at this multiple of the threshold: it narrows above the knee and broadens in saturation."""
@@ -131,22 +132,9 @@ def analyse_sweep(
     sf = _per_point(fluence_error, f)
     si = _per_point(intensity_error, f)
     usable = np.isfinite(i) & (i > 0) & ~full
-    warnings: list[str] = []
-    threshold, verdict = None, None
-    try:
-        threshold = loglog_knee(
-            f[~returned],
-            i[~returned],
-            fluence_error=None if sf is None else sf[~returned],
-            intensity_error=None if si is None else si[~returned],
-            saturated=full[~returned],
-            convention=convention,
-            fluence_unit=fluence_unit,
-        )
-        warnings += threshold.warnings
-    except NoThreshold as reason:
-        verdict = reason
-        warnings.append(str(reason))
+    threshold, verdict = _threshold(f, i, sf, si, full, ~returned, convention, fluence_unit)
+    warnings = [str(verdict)] if verdict is not None else []
+    warnings += () if threshold is None else threshold.warnings
     relative = _relative_error(f, i, sf, si, threshold)
     shape, parts = None, None
     points: tuple[SweepPoint, ...] = ()
@@ -170,22 +158,7 @@ def analyse_sweep(
             )
     definitions: dict[str, Definition] = {}
     if threshold is not None:
-        sweep = np.flatnonzero(usable & ~returned)
-        order = sweep[np.argsort(f[sweep], kind="stable")]
-        known_gain = None if gain is None else (np.asarray(gain[0], dtype=float), np.asarray(gain[1], dtype=float))
-        areas = None if parts is None else np.array([(p.pl_area, p.ase_area) for p in parts])
-        widths = None if not points else np.array([p.fwhm_nm for p in points])
-        definitions = other_definitions(
-            threshold.value,
-            f[order],
-            i[order],
-            relative[order],
-            None if areas is None else areas[order, 0],
-            None if areas is None else areas[order, 1],
-            None if widths is None else widths[order],
-            fluence_unit,
-            known_gain,
-        )
+        definitions = _definitions(threshold, f, i, relative, usable & ~returned, points if parts else (), gain)
     slope = 1.0 if threshold is None else threshold.slope_below
     damage = photodamage(f, np.where(usable, i, 1.0), relative, returned, usable, slope)
     warnings += _sweep_warnings(f, usable, full, returned, damage, pulse_rms)
@@ -202,6 +175,57 @@ def analyse_sweep(
         if pulse_rms is None or threshold is None
         else jitter_factor(threshold.slope_above, pulse_rms),
         warnings=tuple(warnings),
+    )
+
+
+def _threshold(
+    f: Array,
+    i: Array,
+    sf: Array | None,
+    si: Array | None,
+    full: NDArray[np.bool_],
+    sweep: NDArray[np.bool_],
+    convention: str,
+    unit: str,
+) -> tuple[ThresholdFit | None, NoThreshold | None]:
+    """Return the knee of the points of the sweep proper, or the verdict that there is none."""
+    try:
+        fit = loglog_knee(
+            f[sweep],
+            i[sweep],
+            fluence_error=None if sf is None else sf[sweep],
+            intensity_error=None if si is None else si[sweep],
+            saturated=full[sweep],
+            convention=convention,
+            fluence_unit=unit,
+        )
+    except NoThreshold as verdict:
+        return None, verdict
+    return fit, None
+
+
+def _definitions(
+    threshold: ThresholdFit,
+    f: Array,
+    i: Array,
+    relative: Array,
+    use: NDArray[np.bool_],
+    points: tuple[SweepPoint, ...],
+    gain: tuple[ArrayLike, ArrayLike] | None,
+) -> dict[str, Definition]:
+    chosen = np.flatnonzero(use)
+    order = chosen[np.argsort(f[chosen], kind="stable")]
+    spectral = np.array([(points[k].pl_area, points[k].ase_area, points[k].fwhm_nm) for k in order]) if points else None
+    return other_definitions(
+        threshold.value,
+        f[order],
+        i[order],
+        relative[order],
+        None if spectral is None else spectral[:, 0],
+        None if spectral is None else spectral[:, 1],
+        None if spectral is None else spectral[:, 2],
+        threshold.unit,
+        None if gain is None else (np.asarray(gain[0], dtype=float), np.asarray(gain[1], dtype=float)),
     )
 
 

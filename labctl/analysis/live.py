@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from labctl.analysis.hinge import SATURATION_DISTANCE_RANGE, Array
-from labctl.analysis.knee import NoThreshold, loglog_knee
+from labctl.analysis.knee import loglog_knee
+from labctl.analysis.threshold import NoThreshold
 
 FIT_FROM_POINTS = 20
 """From this many points on the full hinge fit is used; before, it has too many free parameters."""
