@@ -24,7 +24,7 @@ from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError
 from labctl.quantities import Spectrum, excitons_per_particle
-from labctl.run.parameters import Choice, Flag, Quantity, QuantityList, Whole
+from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.procedure import Acknowledged, DefaultPlot, LightOnSample, Record, Streams, SweepProcedure
 from procedures.sweep.analysis import analyse
@@ -50,7 +50,7 @@ class FluenceSweep(SweepProcedure):
     ROLES: ClassVar[tuple[str, ...]] = ("attenuator", "shutter", "energy_meter", "spectrograph", "detector")
     DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "fluence_uj_cm2", "band_intensity", "spectrum")
 
-    expected_threshold = Quantity(
+    expected_threshold: float | None = quantity(
         "Expected threshold",
         "uJ/cm^2",
         minimum=1e-6,
@@ -58,23 +58,23 @@ class FluenceSweep(SweepProcedure):
         optional=True,
         description="Centre of the coarse pass; from the sample file if not given",
     )
-    fluences = QuantityList(
+    fluences: tuple[float, ...] | None = quantity_list(
         "Listed fluences",
         "uJ/cm^2",
         minimum=1e-9,
         description="Measure just these instead of a coarse and a fine pass",
     )
-    order = Choice("Order of the fluences", choices=("ascending", "descending"), default="ascending")
-    coarse_points = Whole("Points of the coarse pass", minimum=5, maximum=200, default=8)
-    fine_points = Whole("Points of the fine pass (0 or at least 5)", minimum=0, maximum=1000, default=24)
-    return_points = Whole("Lowest fluences measured again at the end", minimum=0, maximum=20, default=3)
-    averages = Whole("Exposures summed for a spectrum", minimum=1, maximum=1000, default=3)
-    pulses = Whole("Pulses in a reading of the energy meter", minimum=2, maximum=100000, default=100)
-    exposure_min = Quantity("Shortest exposure", "s", minimum=1e-4, maximum=100.0, default=0.01)
-    exposure_max = Quantity("Longest exposure", "s", minimum=1e-4, maximum=100.0, default=2.56)
-    dark_frames = Whole("Dark frames for each exposure", minimum=1, maximum=1000, default=5)
-    scatter_frames = Whole("Frames of pump scatter, sample out of the beam", minimum=0, maximum=1000, default=4)
-    cross_section = Quantity(
+    order: str = choice("Order of the fluences", choices=("ascending", "descending"), default="ascending")
+    coarse_points: int = whole("Points of the coarse pass", minimum=5, maximum=200, default=8)
+    fine_points: int = whole("Points of the fine pass (0 or at least 5)", minimum=0, maximum=1000, default=24)
+    return_points: int = whole("Lowest fluences measured again at the end", minimum=0, maximum=20, default=3)
+    averages: int = whole("Exposures summed for a spectrum", minimum=1, maximum=1000, default=3)
+    pulses: int = whole("Pulses in a reading of the energy meter", minimum=2, maximum=100000, default=100)
+    exposure_min: float = quantity("Shortest exposure", "s", minimum=1e-4, maximum=100.0, default=0.01)
+    exposure_max: float = quantity("Longest exposure", "s", minimum=1e-4, maximum=100.0, default=2.56)
+    dark_frames: int = whole("Dark frames for each exposure", minimum=1, maximum=1000, default=5)
+    scatter_frames: int = whole("Frames of pump scatter, sample out of the beam", minimum=0, maximum=1000, default=4)
+    cross_section: float | None = quantity(
         "Absorption cross-section at the pump wavelength",
         "cm^2",
         minimum=1e-20,
@@ -82,8 +82,8 @@ class FluenceSweep(SweepProcedure):
         optional=True,
         description="For excitons per particle; from the sample file if not given",
     )
-    band = QuantityList("Band that is integrated (two wavelengths)", "nm", minimum=1.0)
-    zero_meter = Flag("Zero the energy meter before the sweep", default=True)
+    band: tuple[float, ...] | None = quantity_list("Band that is integrated (two wavelengths)", "nm", minimum=1.0)
+    zero_meter: bool = flag("Zero the energy meter before the sweep", default=True)
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Plan all stages with hard bounds; raises InputError if the fluences are out of reach of the attenuator."""

@@ -118,13 +118,30 @@ class Choice(ListParameter):
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, self.choices or ()))}") from None
 
 
-class Text(Parameter):
-    """Free text, at most 200 characters."""
+def quantity(name: str, units: str = "", **options: Any) -> Any:
+    """Declare a :class:`Quantity`: ``slit_um: float = quantity("Slit width", "um", minimum=10, default=50)``.
 
-    optional = True
+    pymeasure replaces the parameter by its plain value on the instance, so the attribute is annotated with that type;
+    these functions exist because a class cannot say so to a type checker. Likewise the next ones.
+    """
+    return Quantity(name, units, **options)
 
-    def convert(self, value: Any) -> str:
-        text = str(value)
-        if len(text) > 200 or not text.isprintable():
-            raise ValueError("text of at most 200 printable characters is wanted")
-        return text
+
+def quantity_list(name: str, units: str, **options: Any) -> Any:
+    """Declare a :class:`QuantityList`; annotate it ``tuple[float, ...] | None``."""
+    return QuantityList(name, units, **options)
+
+
+def whole(name: str, **options: Any) -> Any:
+    """Declare a :class:`Whole`; annotate it ``int``."""
+    return Whole(name, **options)
+
+
+def flag(name: str, **options: Any) -> Any:
+    """Declare a :class:`Flag`; annotate it ``bool``."""
+    return Flag(name, **options)
+
+
+def choice(name: str, **options: Any) -> Any:
+    """Declare a :class:`Choice`; annotate it with the type of its choices."""
+    return Choice(name, **options)
