@@ -8,6 +8,7 @@ which a real camera does not do.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -101,9 +102,8 @@ class Acquisition:
     def scans_read(self, t: float) -> int:
         """Get the number of scans read until ``t``."""
         t = min(t, self.aborted_s)
-        frame = max(math.floor((t - self.start_s) / self.timing.kinetic_s) - 1, 0)
-        number = frame * self.scans
-        most = math.inf if self.frames is None else self.frames * self.scans
+        most = sys.maxsize if self.frames is None else self.frames * self.scans
+        number = min(max(math.floor((t - self.start_s) / self.timing.kinetic_s) - 1, 0) * self.scans, most)
         while number < most and self.scan_end_s(number + 1) <= t:
             number += 1
         return number

@@ -255,6 +255,14 @@ def test_data_of_an_exposure_that_was_not_read_do_not_show_up_later(bench: Bench
     assert bench.clock.now() - begin >= 0.09
 
 
+def test_an_exposure_can_be_read_long_after_its_end(bench: Bench) -> None:
+    camera = bench.started()
+    camera.set_exposure(0.1)
+    camera.start()
+    bench.clock.sleep(100.0)
+    assert camera.read().shape == (1024,)
+
+
 def test_the_state_of_an_exposure_is_guarded(bench: Bench) -> None:
     camera = bench.started()
     with pytest.raises(InstrumentError, match="no exposure was started"):
