@@ -1,11 +1,12 @@
 """How fast runs are stored and opened, as ratios measured in one run on one disk.
 
-``python benchmarks/storage.py [--directory DIR] [--points N]``; the functions are used by other benchmarks too.
+``python benchmarks/storage.py [--directory DIR] [--points N] [--rounds N]``; the functions are used by other benchmarks too.
 """
 
 from __future__ import annotations
 
 import argparse
+import shutil
 import sqlite3
 import tempfile
 import time
@@ -125,26 +126,32 @@ def refresh_cost(path: Path, count: int, repeats: int = 50) -> float:
     return float(np.median(costs))
 
 
+def one_round(directory: Path, count: int) -> tuple[float, float, float]:
+    """Points per second bare, one at a time, and in groups, one right after the other: the speed of a disk drifts."""
+    directory.mkdir()
+    bare = bare_sqlite(directory, count)
+    single = journal_points(directory, count, 0.0, "single")
+    group = journal_points(directory, 10 * count, 0.05, "group")
+    shutil.rmtree(directory)
+    return bare, single, group
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--directory", type=Path, help="on the disk to measure; default: the temporary directory")
-    parser.add_argument("--points", type=int, default=3000, help="points with a spectrum, one at a time")
+    parser.add_argument("--points", type=int, default=1000, help="points with a spectrum, in each round")
+    parser.add_argument("--rounds", type=int, default=5, help="the median of so many is printed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=arguments.directory) as name:
         directory = Path(name)
         count = arguments.points
-        # Bare, journal, bare: so that a drift of the disk does not flatter either.
-        before = bare_sqlite(directory, count)
-        single = journal_points(directory, count, 0.0, "single")
-        (directory / "bare.db").unlink()
-        bare = (before + bare_sqlite(directory, count)) / 2
-        group = journal_points(directory, 10 * count, 0.05, "group")
+        rates = [one_round(directory / str(number), count) for number in range(arguments.rounds)]
+        bare, single, group = np.median(rates, axis=0)
+        ratios = np.median([[r[1] / r[0], r[2] / r[0]] for r in rates], axis=0)
         print(f"bare SQLite FULL, 4 scalars + {PIXELS} px      {bare:9.0f} points/s")
-        print(f"journal, one at a time                   {single:9.0f} points/s   {single / bare:5.2f} of bare")
-        print(f"journal, group commit 50 ms              {group:9.0f} points/s   {group / bare:5.2f} of bare")
-        for path in directory.glob("*.journal*"):
-            path.unlink()
+        print(f"journal, one at a time                   {single:9.0f} points/s   {ratios[0]:5.2f} of bare")
+        print(f"journal, group commit 50 ms              {group:9.0f} points/s   {ratios[1]:5.2f} of bare")
 
         million = directory / "million.journal"
         with fill_scalars(million, 1_000_000) as journal:

@@ -54,8 +54,7 @@ class _Stream:
         self.number = number
         self.layout = layout
         self.acknowledged = acknowledged
-        self.rows: list[bytes] = []
-        self.arrays: list[bytes] = []
+        self.pending: list[tuple[bytes, bytes]] = []
 
 
 class Journal:
@@ -76,6 +75,7 @@ class Journal:
         self._sequence = 0
         self._status = "running"
         self._closed = False
+        self._unsettled = False
         self._pending_rows = 0
         self._pending_bytes = 0
         self._group_commit_s = group_commit_s
@@ -99,9 +99,11 @@ class Journal:
         header_text = encode_json(dict(header), "the header of the run")
         lock = OwnerLock(lock_path(path))
         connection = None
+        created = False
         try:
             lock.acquire(timeout_s=1.0)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644))
+            created = True
             connection = connect(path)
             connection.execute(f"PRAGMA page_size={PAGE_SIZE}")
             _make_durable(connection, path)
@@ -116,6 +118,8 @@ class Journal:
         except (OSError, sqlite3.Error, StorageError) as error:
             if connection is not None:
                 connection.close()
+            if created:
+                path.unlink(missing_ok=True)
             lock.release()
             if isinstance(error, FileExistsError):
                 raise StorageError(
@@ -255,16 +259,14 @@ class Journal:
             if self._group_commit_s == 0.0:
                 self._insert_one(target, packed, blob)
                 return
-            target.rows.append(packed)
-            target.arrays.append(blob)
+            target.pending.append((packed, blob))
             self._pending_rows += 1
             self._pending_bytes += len(packed) + len(blob)
             if self._pending_rows >= MAX_PENDING_ROWS or self._pending_bytes >= MAX_PENDING_BYTES:
                 try:
                     self._write([])
                 except StorageError:
-                    target.rows.pop()
-                    target.arrays.pop()
+                    target.pending.pop()
                     self._pending_rows -= 1
                     self._pending_bytes -= len(packed) + len(blob)
                     raise
@@ -347,36 +349,46 @@ class Journal:
 
     def _insert_one(self, stream: _Stream, packed: bytes, blob: bytes) -> None:
         """The hot path: one record, one implicit transaction."""
+        if self._unsettled:
+            self._settle()
         crc = zlib.crc32
         sequence = self._sequence + 1
+        first = stream.acknowledged
+        self._unsettled = True
         try:
             for payload in self._payloads:
                 payload.sync()
             self._connection.execute(
                 _INSERT_BLOCK,
-                (sequence, stream.number, stream.acknowledged, 1, crc(packed), crc(blob) if blob else 0, packed, blob),
+                (sequence, stream.number, first, 1, crc(packed), crc(blob) if blob else 0, packed, blob),
             )
         except (sqlite3.Error, OSError) as error:
+            self._unsettled = False
             raise storage_error(self.path, error, "the point could not be stored") from error
         self._sequence = sequence
-        stream.acknowledged += 1
+        stream.acknowledged = first + 1
+        self._unsettled = False
 
     def _write(
         self, statements: list[tuple[str, tuple[Any, ...]]], event: tuple[float, float, str, int, str] | None = None
     ) -> None:
         """Write the pending blocks, then the event, then the statements, in one transaction."""
-        filled = [stream for stream in self._streams.values() if stream.rows]
+        if self._unsettled:
+            self._settle()
+        filled = [stream for stream in self._streams.values() if stream.pending]
         if not filled and not statements and event is None:
             return
         sequence = self._sequence
+        self._unsettled = True
         try:
             for payload in self._payloads:
                 payload.sync()
             self._connection.execute("BEGIN IMMEDIATE")
             for stream in filled:
                 sequence += 1
-                rows, arrays = b"".join(stream.rows), b"".join(stream.arrays)
-                values = (sequence, stream.number, stream.acknowledged, len(stream.rows))
+                rows = b"".join([packed for packed, _ in stream.pending])
+                arrays = b"".join([blob for _, blob in stream.pending])
+                values = (sequence, stream.number, stream.acknowledged, len(stream.pending))
                 checksums = (zlib.crc32(rows), zlib.crc32(arrays))
                 self._connection.execute(_INSERT_BLOCK, (*values, *checksums, rows, arrays))
             if event is not None:
@@ -387,14 +399,38 @@ class Journal:
             self._connection.execute("COMMIT")
         except (sqlite3.Error, OSError) as error:
             self._roll_back()
+            self._unsettled = False
             raise storage_error(self.path, error, "the journal could not be written") from error
         self._sequence = sequence
         for stream in filled:
-            stream.acknowledged += len(stream.rows)
-            stream.rows.clear()
-            stream.arrays.clear()
+            stream.acknowledged += len(stream.pending)
+            stream.pending.clear()
         self._pending_rows = 0
         self._pending_bytes = 0
+        self._unsettled = False
+
+    def _settle(self) -> None:
+        """Learn from the file how far the last write came, if an exception such as KeyboardInterrupt cut it off."""
+        self._roll_back()
+        try:
+            last = self._connection.execute(
+                "SELECT max(seq) FROM (SELECT seq FROM block UNION ALL SELECT seq FROM event)"
+            )
+            sequence = last.fetchone()[0] or 0
+            query = "SELECT first + count FROM block WHERE stream=? ORDER BY seq DESC LIMIT 1"
+            counts = {s.number: self._connection.execute(query, (s.number,)).fetchone() for s in self._streams.values()}
+            status = self._connection.execute("SELECT status FROM run WHERE id=1").fetchone()[0]
+        except sqlite3.Error as error:
+            raise storage_error(self.path, error, "the journal cannot be read") from error
+        self._sequence, self._status = sequence, status
+        for stream in self._streams.values():
+            stored = counts[stream.number]
+            if stored is not None and stored[0] != stream.acknowledged:
+                del stream.pending[: stored[0] - stream.acknowledged]
+                stream.acknowledged = stored[0]
+        self._pending_rows = sum(len(stream.pending) for stream in self._streams.values())
+        self._pending_bytes = sum(len(rows) + len(blob) for s in self._streams.values() for rows, blob in s.pending)
+        self._unsettled = False
 
     def _roll_back(self) -> None:
         try:
@@ -464,4 +500,6 @@ def _make_durable(connection: sqlite3.Connection, path: Path) -> None:
             todo="choose a directory on a local disk",
         )
     connection.execute("PRAGMA synchronous=FULL")
+    # Only macOS knows this: there an ordinary sync stops at the cache of the drive.
+    connection.execute("PRAGMA fullfsync=ON")
     connection.execute("PRAGMA wal_autocheckpoint=1000")

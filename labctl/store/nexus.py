@@ -23,9 +23,8 @@ import numpy as np
 
 from labctl.store.journal_format import encode_json
 from labctl.store.layout import RECORD_FIELDS, RowLayout
-from labctl.store.source import Axis, Event, Note, Result, RunSource
+from labctl.store.source import SEALED_FORMAT, Axis, Event, Note, Result, RunSource
 
-FORMAT_VERSION = 1
 CHUNK_BYTES = 512 << 10
 
 ROLE_CLASSES = {
@@ -58,7 +57,7 @@ def write_run(path: Path, source: RunSource, status: str, results: Sequence[Resu
         file.attrs["NX_class"] = "NXroot"
         file.attrs["default"] = "entry"
         file.attrs["creator"] = "labctl"
-        file.attrs["labctl_format"] = FORMAT_VERSION
+        file.attrs["labctl_format"] = SEALED_FORMAT
         file.attrs["status"] = status
         file.attrs["simulated"] = bool(header.get("simulated", False))
         file.attrs["points"] = source.count(main) if main is not None else 0

@@ -7,6 +7,7 @@ the journal or the verified file is there, and sealing again completes the work.
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Mapping
 from contextlib import ExitStack
@@ -24,6 +25,8 @@ from labctl.store.ownership import OwnerLock
 from labctl.store.results import add_result, checked_result, edit_lock, partial_path
 from labctl.store.sealed_reader import SealedReader
 from labctl.store.source import Result
+
+log = logging.getLogger(__name__)
 
 
 def seal(
@@ -169,7 +172,12 @@ def _clear_away(journal: Path) -> None:
 def _remove_journal(journal: Path) -> None:
     # The main file goes first: a log without its file is harmless, a file without its log would look complete.
     for path in (journal, *(journal.with_name(journal.name + suffix) for suffix in ("-wal", "-shm"))):
-        path.unlink(missing_ok=True)
+        try:
+            path.unlink(missing_ok=True)
+        except PermissionError as error:
+            # Windows keeps a file that a reader has open. It is complete, and the next sealing removes it.
+            log.warning("the journal of the sealed run stays for now: %s", error)
+            return
     sync_directory(journal.parent)
 
 

@@ -13,8 +13,7 @@ import numpy as np
 from labctl.errors import StorageError
 from labctl.store.journal_format import decode_mapping
 from labctl.store.layout import RowLayout
-from labctl.store.nexus import FORMAT_VERSION
-from labctl.store.source import Axis, Event, Note, Result
+from labctl.store.source import SEALED_FORMAT, Axis, Event, Note, Result
 
 SEALED_STATUSES = ("finished", "aborted", "failed", "crashed")
 # gzip, shuffle, Fletcher-32, Blosc: what labctl writes. Other filters would load other plugins.
@@ -49,9 +48,9 @@ class SealedReader:
         attributes: Any = self._file.attrs
         if "labctl_format" not in attributes:
             raise StorageError(f"{self.path.name} is not a run file of labctl", where=str(self.path))
-        if int(attributes["labctl_format"]) != FORMAT_VERSION:
+        if int(attributes["labctl_format"]) != SEALED_FORMAT:
             raise StorageError(
-                f"{self.path.name} has format {attributes['labctl_format']}; this program reads {FORMAT_VERSION}",
+                f"{self.path.name} has format {attributes['labctl_format']}; this program reads {SEALED_FORMAT}",
                 where=str(self.path),
                 todo="read it with the version of labctl that wrote it",
             )

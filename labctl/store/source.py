@@ -11,6 +11,9 @@ import numpy as np
 
 from labctl.store.layout import RowLayout
 
+SEALED_FORMAT = 1
+"""Version of the layout of sealed files."""
+
 
 @dataclass(frozen=True)
 class Event:

@@ -205,6 +205,57 @@ def test_a_failed_group_commit_surfaces_on_the_next_append_and_loses_nothing(tmp
         assert run["x"].tolist() == [0.0, 2.0]  # type: ignore[union-attr]
 
 
+class InterruptedAfter:
+    """A connection that passes statements on, and raises KeyboardInterrupt before or after the n-th."""
+
+    def __init__(self, connection: sqlite3.Connection, statements: int, *, before: bool) -> None:
+        self.connection = connection
+        self.left = statements
+        self.before = before
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.connection, name)
+
+    def execute(self, *arguments: object) -> object:
+        self.left -= 1
+        if self.left == 0 and self.before:
+            raise KeyboardInterrupt
+        cursor = self.connection.execute(*arguments)  # type: ignore[arg-type]
+        if self.left == 0:
+            raise KeyboardInterrupt
+        return cursor
+
+
+@pytest.mark.parametrize("before", [False, True])
+@pytest.mark.parametrize("statements", [1, 2, 3, 4])
+@pytest.mark.parametrize("group_commit_s", [0.0, 0.05])
+def test_an_interrupt_amid_a_write_keeps_the_order_of_the_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, group_commit_s: float, statements: int, before: bool
+) -> None:
+    monkeypatch.setattr(journal_module.Journal, "_start_timer", lambda self: None)
+    with start(tmp_path / "a.journal", group_commit_s) as journal:
+        for point in range(3):
+            add(journal, point)
+        good = journal._connection
+        journal._connection = InterruptedAfter(good, statements, before=before)  # type: ignore[assignment]
+        try:
+            for point in range(3, 6):
+                add(journal, point)
+            journal.event("note", {}, t_s=0.0, wall_s=0.0)
+        except KeyboardInterrupt:
+            pass
+        else:
+            assert statements > 3
+        journal._connection = good
+        add(journal, 100)
+        journal.commit()
+        count = journal.acknowledged("points")
+    with open_run(tmp_path / "a.journal") as run:
+        points = run["point"].tolist()  # type: ignore[union-attr]
+        assert len(points) == count and points[-1] == 100
+        assert points[:-1] == list(range(len(points) - 1)) and len(points) >= 4
+
+
 def test_several_threads_may_append(tmp_path: Path) -> None:
     with start(tmp_path / "a.journal", 0.02) as journal:
         threads = [
