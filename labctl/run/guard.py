@@ -81,19 +81,21 @@ def watch(engine, liveness_s, start_s):
     """Follow the engine until it has ended; return why it was ended, or "" if it ended by itself.
 
     Liveness (``alive`` from a thread of its own) and progress (``expect`` from the run) are apart: a run that waits
-    long says so beforehand, a run that is stuck does not.
+    long says so beforehand, a run that is stuck does not. ``quiet`` announces work that may hold the interpreter for
+    longer than the liveness limit (imports, sealing, fits), always with the shutter closed; the next ``expect`` ends it.
     """
     alive_by = time.monotonic() + start_s
     progress_by = alive_by
+    quiet_until = 0.0
     seen_alive = False
     while True:
         try:
             message = engine.next_line(_POLL_S)
         except queue.Empty:
             now = time.monotonic()
-            if now > alive_by:
+            if now > max(alive_by, quiet_until):
                 return f"the engine gave no sign of life for {liveness_s if seen_alive else start_s:.1f} s"
-            if now > progress_by:
+            if now > max(progress_by, quiet_until):
                 return "the run made no progress within the time it had declared"
             continue
         if message is None:
@@ -105,9 +107,9 @@ def watch(engine, liveness_s, start_s):
             alive_by = now + liveness_s
         elif kind == "expect":
             progress_by = now + message["s"]
+            quiet_until = 0.0
         elif kind == "quiet":
-            alive_by = now + message["s"]
-            progress_by = alive_by
+            quiet_until = now + message["s"]
         elif kind == "started":
             engine.run = message["run"]
             engine.simulated = message["simulated"]
