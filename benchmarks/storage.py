@@ -1,6 +1,6 @@
 """How fast runs are stored and opened, as ratios measured in one run on one disk.
 
-``python benchmarks/storage.py [--directory DIR] [--points N] [--rounds N]``; the functions are used by other benchmarks too.
+``python benchmarks/storage.py [--directory DIR] [--points N] [--rounds N]``; other benchmarks use its functions too.
 """
 
 from __future__ import annotations
