@@ -85,7 +85,7 @@ def loglog_knee(
     for _ in range(4):
         top = selection.chosen.parameters.log_threshold + float(np.log(FIT_RANGE_TOP))
         narrowed = data.below(top)
-        if narrowed.x.size == window.x.size or narrowed.x.size < MIN_POINTS:
+        if narrowed.x.size == window.x.size or narrowed.distinct < MIN_POINTS:
             break
         window = narrowed
         selection = _select(window)
@@ -108,11 +108,10 @@ def _scatter(x: Array, y: Array) -> float:
 
 
 def _require_points(data: SweepData) -> None:
-    distinct = np.unique(np.round(data.x, 6)).size
-    if distinct < MIN_POINTS:
+    if data.distinct < MIN_POINTS:
         raise NoThreshold(
             "too few points",
-            f"only {distinct} usable fluences (excluded: {data.excluded}); the knee needs at least {MIN_POINTS}",
+            f"only {data.distinct} usable fluences (excluded: {data.excluded}); the knee needs at least {MIN_POINTS}",
         )
 
 

@@ -23,6 +23,11 @@ class SweepData:
     excluded: dict[str, int]
     sha256: str
 
+    @property
+    def distinct(self) -> int:
+        """Get the number of different fluences."""
+        return int(np.unique(np.round(self.x, 6)).size)
+
     def below(self, top_x: float) -> SweepData:
         keep = self.x <= top_x
         return replace(

@@ -206,3 +206,22 @@ def test_line_and_hinge_without_bend_agree():
     level, slope, chi2 = fit_line(x, 2 + 1.5 * x, np.ones_like(x))
     assert (level, slope, chi2) == pytest.approx((2, 1.5, 0), abs=1e-12)
     assert HingeParameters(1.0, 3.5, 1.5, 1.5, 0.1).curve(x) == pytest.approx(2 + 1.5 * x)
+
+
+def test_any_data_give_a_result_or_a_verdict():
+    for seed in range(80):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(1, 45))
+        fluence = np.exp(rng.normal(0, rng.choice([0.01, 1, 5]), n))
+        if seed % 3 == 0:
+            fluence = np.round(fluence, 1) + 0.1
+        intensity = fluence ** rng.normal(1, 1) * np.exp(rng.normal(0, rng.choice([0, 0.03, 0.5, 3]), n))
+        intensity = np.where(rng.random(n) < 0.1, -intensity, intensity) * 10.0 ** rng.integers(-12, 12)
+        error = np.abs(intensity) * 10.0 ** rng.integers(-6, 2) if seed % 2 else None
+        try:
+            fit = loglog_knee(fluence, intensity, intensity_error=error, fluence_error=0.01 * fluence)
+        except NoThreshold as verdict:
+            assert verdict.reason in str(verdict) or len(str(verdict)) > 20
+        else:
+            assert fit.ci95[0] <= fit.value <= fit.ci95[1]
+            assert fluence.min() <= fit.value <= fluence.max()
