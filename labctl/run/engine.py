@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 _ALIVE_EVERY_S = 0.2
 _PUBLISH_EVERY_S = 0.1
+_EXPECT_WITHIN_S = 0.1
 _OPENING_S = 180.0
 _SAFE_STATE_S = 60.0
 _FINISHING_S = 900.0
@@ -50,6 +51,8 @@ class GuardLine:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._broken = threading.Event()
+        self._clock = RealClock()
+        self._progress_by_s = -math.inf
 
     @property
     def broken(self) -> bool:
@@ -64,6 +67,21 @@ class GuardLine:
                 sys.stdout.flush()
             except (OSError, ValueError):
                 self._broken.set()
+
+    def expect(self, duration_s: float) -> None:
+        """Declare that progress comes within ``duration_s``; for the run's own thread.
+
+        Thousands of points per second would flood the guard, so a deadline that moves by less than 0.1 s is not sent.
+        """
+        progress_by_s = self._clock.now() + duration_s
+        if abs(progress_by_s - self._progress_by_s) >= _EXPECT_WITHIN_S:
+            self._progress_by_s = progress_by_s
+            self.say("expect", s=duration_s)
+
+    def quiet(self, duration_s: float) -> None:
+        """Declare that neither a sign of life nor progress need come for ``duration_s``."""
+        self._progress_by_s = -math.inf
+        self.say("quiet", s=duration_s)
 
 
 class Engine:
@@ -110,7 +128,7 @@ class Engine:
 
     def _run(self) -> Outcome:
         outcome = Outcome(simulated=False)
-        self.guard.say("quiet", s=_OPENING_S)
+        self.guard.quiet(_OPENING_S)
         checked = preflight(self.prepared)
         require(checked)
         outcome.warnings.extend(checked.warnings)
@@ -130,7 +148,7 @@ class Engine:
             outcome.exit_code = _exit_code(status, error, outcome.safe_state)
             self._journal = None
         self._publish_now("phase", phase="sealing and analysis")
-        self.guard.say("quiet", s=_FINISHING_S)
+        self.guard.quiet(_FINISHING_S)
         finish(paths, self.prepared, outcome)
         return outcome
 
@@ -199,7 +217,7 @@ class Engine:
             self._write_ledger(bench, journal)
 
     def _leave_safe(self, bench: Bench | None) -> SafeReport:
-        self.guard.say("quiet", s=_SAFE_STATE_S)
+        self.guard.quiet(_SAFE_STATE_S)
         self._publish_now("phase", phase="making safe")
         if bench is None:
             self.guard.say("instruments", open=False)
@@ -294,7 +312,7 @@ class Engine:
 
     def expect(self, duration_s: float) -> None:
         """Declare to the guard when the next sign of progress will come at the latest (Observer)."""
-        self.guard.say("expect", s=duration_s)
+        self.guard.expect(duration_s)
         if self.guard.broken:
             self.abort("the guard is gone")
 
@@ -366,7 +384,7 @@ def main(request_file: str) -> int:
     """Run one request; returns the exit code."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     guard = GuardLine()
-    guard.say("quiet", s=_OPENING_S)
+    guard.quiet(_OPENING_S)
     try:
         request = RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8"))
         engine = Engine(prepare(request), guard)

@@ -75,6 +75,7 @@ class PointLoop:
         self._start_s = clock.now()
         self._planned = plan.max_points
         self._rows: list[Acknowledged] = []
+        self._keep_rows = True
 
     @property
     def planned(self) -> int:
@@ -85,10 +86,14 @@ class PointLoop:
         """Measure all points; raises Aborted when stopped and whatever an instrument raises."""
         index = 0
         schedule_s = self.plan.start_up_s
-        for stage in self.plan.stages:
+        for number, stage in enumerate(self.plan.stages):
             points = self._points_of(stage, index, schedule_s)
             self._planned -= stage.max_points - len(points)
             self._journal_stage(stage, points)
+            # Only adaptive stages look back: a long run without one must not fill the memory.
+            self._keep_rows = any(later.adaptive for later in self.plan.stages[number + 1 :])
+            if not self._keep_rows:
+                self._rows.clear()
             self.observer.stage(stage, points)
             for point in points:
                 self._measure(point, stage)
@@ -120,8 +125,9 @@ class PointLoop:
 
     def _journal_stage(self, stage: Stage, points: Sequence[Point]) -> None:
         """Write down what will be done before anything moves, so that a resumed run does the same."""
-        entries = [{"index": point.index, **point.settings} for point in points]
-        self._event("stage", {"name": stage.name, "stream": stage.stream, "points": entries})
+        settings = [point.settings for point in points]
+        first = points[0].index if points else None
+        self._event("stage", {"name": stage.name, "stream": stage.stream, "first": first, "points": settings})
 
     def _measure(self, point: Point, stage: Stage) -> None:
         if self.stop.is_set():
@@ -144,7 +150,8 @@ class PointLoop:
         )
         self.done += 1
         entry = Acknowledged(point, record.row)
-        self._rows.append(entry)
+        if self._keep_rows:
+            self._rows.append(entry)
         self.procedure.acknowledge(entry)
         self.observer.done(point, record, self.done)
 
