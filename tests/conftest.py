@@ -17,6 +17,8 @@ os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 _GRACE_S = 2.0
+_FONTS = "matplotlib/mpl-data/fonts"
+"""Matplotlib keeps the fonts it has drawn with open, for the life of the process."""
 
 
 @pytest.fixture(autouse=True)
@@ -64,7 +66,7 @@ def _linux_resources() -> dict[str, str]:
             target = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115
         except OSError:
             continue  # the descriptor of the listing itself
-        if int(descriptor) != tracker._fd:
+        if int(descriptor) != tracker._fd and _FONTS not in target:
             text = f"descriptor {descriptor} of {target}"
             found[text] = text
     return found
@@ -83,6 +85,7 @@ def _other_resources() -> dict[str, str]:
 
     process = psutil.Process()
     texts = [f"child process {child.pid}" for child in process.children()]
-    texts += [f"file {file.path}" for file in process.open_files()]
+    paths = [Path(file.path).as_posix() for file in process.open_files()]
+    texts += [f"file {path}" for path in paths if _FONTS not in path]
     texts += [f"socket {c.laddr} to {c.raddr} ({c.status})" for c in process.net_connections()]
     return {text: text for text in texts}

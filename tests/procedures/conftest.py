@@ -1,0 +1,68 @@
+"""Sweeps on the simulated bench within the test's own process: real drivers, real emulators, no guard."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.config.locate import locate
+from labctl.run.engine import Engine, GuardLine
+from labctl.run.outcome import Outcome
+from labctl.run.request import RunRequest, prepare
+
+
+class NoGuard(GuardLine):
+    """A line to nobody."""
+
+    def say(self, kind: str, **data: Any) -> None:
+        pass
+
+
+Sweep = Callable[..., Outcome]
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Sweep:
+    """Run a procedure on a bench in virtual time; returns the outcome."""
+
+    def run(
+        procedure: str = "fluence-sweep",
+        *,
+        bench: str = "simulated",
+        sample: str | None = None,
+        seed: int = 0,
+        virtual_time: bool = True,
+        **parameters: Any,
+    ) -> Outcome:
+        request = RunRequest(
+            procedure=procedure,
+            parameters=parameters,
+            bench=bench,
+            sample=sample,
+            out=str(tmp_path / "runs"),
+            seed=seed,
+            virtual_time=virtual_time,
+        )
+        return Engine(prepare(request), NoGuard()).run()
+
+    return run
+
+
+@pytest.fixture
+def sample_with(tmp_path: Path) -> Callable[..., str]:
+    """Write a copy of the shipped film with other values in its ``[truth]``; returns the path."""
+
+    def write(**truth: float) -> str:
+        text = locate("samples", "cdse-cds-zno").read_text(encoding="utf-8")
+        for key, value in truth.items():
+            text, count = re.subn(rf"(?m)^{key} = [-+.0-9e]+", f"{key} = {value!r}", text)
+            assert count == 1, f"{key} stands {count} times in the shipped sample"
+        path = tmp_path / f"sample-{'-'.join(truth)}.toml"
+        path.write_text(text, encoding="utf-8")
+        return str(path)
+
+    return write
