@@ -120,6 +120,11 @@ class EnergyMeter(Instrument, Protocol):
     @range_j.setter
     def range_j(self, value: float) -> None: ...
 
+    @property
+    def largest_range_j(self) -> float:
+        """Get the largest measuring range in J (full scale)."""
+        ...
+
     def zero(self) -> float:
         """Zero the meter with the beam blocked; returns the offset that was removed, in J."""
         ...

@@ -152,6 +152,11 @@ class PM100D(ThorlabsPM100USB):
             raise self._refused(f"a range of {value:g} J: it stands at {reached:g} J")
 
     @property
+    def largest_range_j(self) -> float:
+        """Get the largest measuring range of the head in J (full scale)."""
+        return self._number(f"{_RANGE}? MAX")
+
+    @property
     def energy(self) -> float:
         """Measure the energy in J as one reading; raises InstrumentTimeout if no pulse arrives."""
         return self.measure(2).mean_j

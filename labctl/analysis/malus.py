@@ -73,7 +73,7 @@ class MalusFit:
     def energy_j(self, angle_deg: ArrayLike) -> Array:
         """Get the energy of the curve in J at angles in deg, of their shape."""
         turn = np.deg2rad(2.0 * (np.asarray(angle_deg, dtype=float) - self.theta0.value))
-        return np.asarray(self.minimum.value + (self.maximum.value - self.minimum.value) * np.cos(turn) ** 2, float)
+        return self.minimum.value + (self.maximum.value - self.minimum.value) * np.cos(turn) ** 2
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the residuals, as JSON-serialisable data."""
@@ -130,7 +130,7 @@ def _check(angle: Array, energy: Array, error: Array) -> None:
 
 def _weighted(basis: Array, energy: Array, variance: Array) -> Array:
     root = 1.0 / np.sqrt(variance)
-    return np.linalg.lstsq(basis * root[:, None], energy * root, rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(basis * root[:, None], energy * root, rcond=None)[0], dtype=np.float64)
 
 
 def _scatter(residual: Array, own: Array, curve: Array, dof: int) -> float:

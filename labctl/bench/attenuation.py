@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from labctl.errors import InputError
 
+PERIOD_DEG = 90.0
+"""The transmission of a half-wave plate before a polariser repeats after a quarter turn of the plate."""
+
 
 @dataclass(frozen=True, slots=True)
 class MalusLaw:

@@ -145,7 +145,7 @@ class Bench:
 
     @property
     def pump(self) -> PumpBeam:
-        """Get the pump beam."""
+        """Get the pump beam; without a calibration of the attenuator it reads energies but sets no fluence."""
         if self._pump is None:
             self._pump = self._make_pump()
         return self._pump
@@ -199,7 +199,7 @@ class Bench:
             cast(Attenuator, self._role("attenuator")),
             cast(Shutter, self._role("shutter")),
             cast(EnergyMeter, self._role("energy_meter")),
-            malus=malus_law(self.config),
+            malus=malus_law(self.config) if self.config.attenuator_calibration is not None else None,
             pick_off=PickOff(pump.pick_off_ratio, pump.pick_off_ratio_error),
             geometry=pump.geometry(),
             wavelength_nm=laser.wavelength_nm,

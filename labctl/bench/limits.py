@@ -25,13 +25,14 @@ class PumpLimits:
 
     def check_set_value(self, fluence_uj_cm2: float, pulse_energy_j: float) -> None:
         """Refuse a set value beyond a limit, before anything moves; raises LimitError."""
-        if fluence_uj_cm2 > self.fluence_uj_cm2:
+        # Written so that a value that is not a number is refused, too.
+        if not fluence_uj_cm2 <= self.fluence_uj_cm2:
             raise LimitError(
                 f"a fluence of {fluence_uj_cm2:.4g} uJ/cm^2 lies beyond the limit of {self.fluence_uj_cm2:.4g} uJ/cm^2",
                 where="limits.fluence of the bench",
                 todo="ask for less; the limit itself is changed in the bench file only",
             )
-        if self.pulse_energy_j is not None and pulse_energy_j > self.pulse_energy_j:
+        if self.pulse_energy_j is not None and not pulse_energy_j <= self.pulse_energy_j:
             raise LimitError(
                 f"a pulse energy of {pulse_energy_j:.4g} J lies beyond the limit of {self.pulse_energy_j:.4g} J",
                 where="limits.pulse_energy of the bench",
@@ -40,8 +41,8 @@ class PumpLimits:
 
     def check_reading(self, fluence_uj_cm2: float, pulse_energy_j: float) -> None:
         """Refuse to go on after a reading beyond a limit; raises LimitExceeded."""
-        over_fluence = fluence_uj_cm2 > self.fluence_uj_cm2 * _READING_TOLERANCE
-        over_energy = self.pulse_energy_j is not None and pulse_energy_j > self.pulse_energy_j * _READING_TOLERANCE
+        over_fluence = not fluence_uj_cm2 <= self.fluence_uj_cm2 * _READING_TOLERANCE
+        over_energy = self.pulse_energy_j is not None and not pulse_energy_j <= self.pulse_energy_j * _READING_TOLERANCE
         if over_fluence or over_energy:
             raise LimitExceeded(
                 f"the sample got {fluence_uj_cm2:.4g} uJ/cm^2 ({pulse_energy_j:.4g} J per pulse), beyond the limit of"
@@ -50,9 +51,21 @@ class PumpLimits:
                 todo="calibrate the attenuator anew; check what changed in the laser",
             )
 
+    def check_energy(self, pulse_energy_j: float) -> None:
+        """Refuse to go on after a pulse energy behind the pick-off beyond the limit; raises LimitExceeded.
+
+        For light that does not reach the sample, so that no fluence belongs to it.
+        """
+        if self.pulse_energy_j is not None and not pulse_energy_j <= self.pulse_energy_j * _READING_TOLERANCE:
+            raise LimitExceeded(
+                f"{pulse_energy_j:.4g} J per pulse went through, beyond the limit of {self.pulse_energy_j:.4g} J",
+                where="limits.pulse_energy of the bench; energy meter",
+                todo="put a neutral-density filter before the attenuator; the limit is changed in the bench file only",
+            )
+
     def check_dose(self, dose_j_cm2: float) -> None:
         """Refuse to go on beyond the dose per spot; raises LimitExceeded."""
-        if self.dose_j_cm2 is not None and dose_j_cm2 > self.dose_j_cm2:
+        if self.dose_j_cm2 is not None and not dose_j_cm2 <= self.dose_j_cm2:
             raise LimitExceeded(
                 f"the spot has received {dose_j_cm2:.4g} J/cm^2, beyond the limit of {self.dose_j_cm2:.4g} J/cm^2",
                 where="limits.dose_per_spot of the bench",

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from labctl.bench.attenuation import MalusLaw
+from labctl.bench.attenuation import PERIOD_DEG, MalusLaw
 from labctl.bench.limits import PumpLimits
 from labctl.clock import Clock
-from labctl.errors import InstrumentError
+from labctl.errors import InputError, InstrumentError, InstrumentTimeout
 from labctl.quantities import EnergyReading, Fluence, SpotGeometry
 from labctl.roles import Attenuator, EnergyMeter, Shutter
 
@@ -24,6 +24,9 @@ log = logging.getLogger(__name__)
 _BACKLASH_APPROACH_DEG = 1.0
 _RANGE_HEADROOM = 1.6
 _ANGLE_TOLERANCE_STEPS = 8
+_RANGE_SEARCH_FACTOR = 10.0
+_RANGE_SEARCH_STEPS = 5
+_SEARCH_PULSES = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,8 @@ class PumpBeam:
     :param attenuator: Wave plate before a polariser.
     :param shutter: Beam shutter behind it.
     :param meter: Energy meter at the pick-off.
-    :param malus: Calibration of the attenuator in energy at the meter.
+    :param malus: Calibration of the attenuator in energy at the meter; None before it is calibrated: then energies can
+        be read and angles set, but no fluence.
     :param pick_off: Energy at the sample over energy at the meter.
     :param geometry: Spot on the sample and fluence convention.
     :param wavelength_nm: Wavelength of the laser.
@@ -67,7 +71,7 @@ class PumpBeam:
         shutter: Shutter,
         meter: EnergyMeter,
         *,
-        malus: MalusLaw,
+        malus: MalusLaw | None,
         pick_off: PickOff,
         geometry: SpotGeometry,
         wavelength_nm: float,
@@ -78,7 +82,7 @@ class PumpBeam:
         self.attenuator = attenuator
         self.shutter = shutter
         self.meter = meter
-        self.malus = malus
+        self._malus = malus
         self.pick_off = pick_off
         self.geometry = geometry
         self.wavelength_nm = wavelength_nm
@@ -89,16 +93,33 @@ class PumpBeam:
         self._intervals: list[OpenInterval] = []
 
     @property
+    def malus(self) -> MalusLaw:
+        """Get the calibration of the attenuator; raises InputError if it has none."""
+        if self._malus is None:
+            raise InputError(
+                "the attenuator is not calibrated: no angle is known for a fluence",
+                where="pump beam; calibrations.attenuator of the bench file",
+                todo="run attenuator-calibration and name the file it writes",
+            )
+        return self._malus
+
+    @property
     def fluence_range_uj_cm2(self) -> tuple[float, float]:
         """Get the lowest and highest fluence in µJ/cm² that calibration and limits allow."""
         scale = self.pick_off.ratio * 1e6 / self.geometry.area_cm2
         return self.malus.minimum_j * scale, min(self.malus.maximum_j * scale, self.limits.fluence_uj_cm2)
 
     def prepare(self) -> float:
-        """Close the shutter, tell the meter the wavelength, zero it in the dark; returns the offset removed, in J."""
+        """Close the shutter, tell the meter the wavelength, zero it in the dark; returns the offset removed, in J.
+
+        The range is the one for the full energy, or the largest where that is not known.
+        """
         self.shutter.shut()
         self.meter.wavelength_nm = self.wavelength_nm
-        self._set_range(self.malus.maximum_j)
+        if self._malus is None:
+            self._choose_range(self.meter.largest_range_j)
+        else:
+            self._set_range(self._malus.maximum_j)
         offset_j = self.meter.zero()
         log.info("energy meter zeroed, offset %.3g J", offset_j)
         return offset_j
@@ -111,7 +132,7 @@ class PumpBeam:
         energy_sample_j = self.geometry.pulse_energy_j(fluence_uj_cm2)
         self.limits.check_set_value(fluence_uj_cm2, energy_sample_j)
         energy_meter_j = energy_sample_j / self.pick_off.ratio
-        angle_deg = self.malus.angle_deg(energy_meter_j)
+        angle_deg = _above_the_approach(self.malus.angle_deg(energy_meter_j))
         self.shutter.shut()
         self._set_range(energy_meter_j)
         return self.turn_to(angle_deg)
@@ -119,13 +140,26 @@ class PumpBeam:
     def turn_to(self, angle_deg: float) -> float:
         """Turn the attenuator to an angle, always arriving from below, so that backlash is the same each time.
 
-        The shutter must be closed: on its way the plate may pass the angle of full energy.
+        The shutter must be closed: on its way the plate may pass the angle of full energy. Raises InputError for an
+        angle within 1 deg above zero, which no mount that counts from 0 to 360 deg can reach from below: from 359.5 deg
+        it comes down all the way round.
         """
-        if self.shutter.is_open:
-            raise InstrumentError("refused to turn the attenuator with the shutter open", role="shutter")
         target = angle_deg % 360.0
-        if (target - self.attenuator.angle_deg) % 360.0 < _BACKLASH_APPROACH_DEG or target < self.attenuator.angle_deg:
-            self.attenuator.move_to((target - _BACKLASH_APPROACH_DEG) % 360.0)
+        if not target >= _BACKLASH_APPROACH_DEG:
+            raise InputError(
+                f"the attenuator cannot come to {angle_deg:g} deg from below",
+                where="pump beam",
+                todo=f"the same transmission lies {PERIOD_DEG:g} deg further on",
+            )
+        if self.shutter.is_open:
+            raise InstrumentError(
+                "refused to turn the attenuator with the shutter open",
+                role="shutter",
+                state="the attenuator was not moved",
+                todo="close the shutter first",
+            )
+        if target - self.attenuator.angle_deg < _BACKLASH_APPROACH_DEG:
+            self.attenuator.move_to(target - _BACKLASH_APPROACH_DEG)
         reached = self.attenuator.move_to(target)
         error = (reached - target + 180.0) % 360.0 - 180.0
         if abs(error) > _ANGLE_TOLERANCE_STEPS * self.attenuator.resolution_deg:
@@ -145,8 +179,11 @@ class PumpBeam:
             self.shutter.open()
             yield
         finally:
-            self.shutter.shut()
-            self._intervals.append(OpenInterval(self.clock.now() - started, self.clock.wall()))
+            try:
+                self.shutter.shut()
+            finally:
+                # A shutter that does not close does not make the dose unknown: this much it was at least.
+                self._intervals.append(OpenInterval(self.clock.now() - started, self.clock.wall()))
 
     def take_intervals(self) -> list[OpenInterval]:
         """Get and forget the shutter openings since the last call, for the dose."""
@@ -164,6 +201,25 @@ class PumpBeam:
         self.limits.check_reading(fluence.uj_cm2, fluence.pulse_energy_j)
         return fluence, reading
 
+    def read_energy(self, pulses: int) -> EnergyReading:
+        """Measure an energy at the meter of which nothing is known, shutter open.
+
+        The range is found by short readings, from the largest down: there a pulse may be too weak to trigger. For use
+        with the beam blocked behind the pick-off: only the limit of the pulse energy is held, while
+        :meth:`read_fluence` holds that of the fluence, too. Raises LimitExceeded.
+        """
+        self._choose_range(self.meter.largest_range_j)
+        for _ in range(_RANGE_SEARCH_STEPS):
+            try:
+                self._set_range(self.meter.measure(_SEARCH_PULSES).mean_j)
+                break
+            except InstrumentTimeout as error:
+                log.info("no pulse triggers the meter on its range of %.3g J: %s", self._range_j, error.what)
+                self._choose_range(self._range_j / _RANGE_SEARCH_FACTOR)
+        reading = self.meter.measure(pulses)
+        self.limits.check_energy(reading.mean_j * self.pick_off.ratio)
+        return reading
+
     def fluence_of(self, reading: EnergyReading) -> Fluence:
         """Convert a reading at the meter to the fluence at the sample."""
         return self.geometry.fluence(reading.mean_j * self.pick_off.ratio, reading.error_j * self.pick_off.ratio)
@@ -177,5 +233,15 @@ class PumpBeam:
         """Choose the meter's range for an expected energy, only when the present one does not fit."""
         needed = energy_j * _RANGE_HEADROOM
         if not needed <= self._range_j <= 20 * needed:
-            self.meter.range_j = needed
+            self._choose_range(needed)
+
+    def _choose_range(self, range_j: float) -> None:
+        if range_j != self._range_j:
+            self.meter.range_j = range_j
             self._range_j = self.meter.range_j
+
+
+def _above_the_approach(angle_deg: float) -> float:
+    """Get an angle of the same transmission that can be approached from below."""
+    angle = angle_deg % 360.0
+    return angle if angle >= _BACKLASH_APPROACH_DEG else angle + PERIOD_DEG

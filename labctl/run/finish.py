@@ -34,7 +34,13 @@ def finish(paths: RunPaths, prepared: PreparedRun, outcome: Outcome) -> None:
         outcome.warnings.append(f"analysis failed: {error}")
         return
     try:
-        outcome.files = report_run(Path(outcome.run))
+        products = prepared.procedure.write_products(Path(outcome.run), analysed)
+        outcome.files.update({name: str(path) for name, path in products.items()})
+    except Exception as error:
+        log.exception("a product of the run could not be written")
+        outcome.warnings.append(f"a product of the run could not be written: {error}")
+    try:
+        outcome.files.update(report_run(Path(outcome.run)))
     except Exception as error:
         log.exception("report failed")
         outcome.warnings.append(f"the report could not be written: {error}")

@@ -75,8 +75,8 @@ def preflight(prepared: PreparedRun) -> Preflight:
             f"the disk has {free_mb:.0f} MB free; the run may need {need_mb:.0f} MB and {reserve_mb:.0f} MB are to"
             " stay free (limits.disk_reserve)"
         )
-    for stale in prepared.bench.stale_calibrations(datetime.date.today()):
-        refusals.append(str(stale))
+    if "attenuator" not in prepared.procedure.CALIBRATES:
+        refusals += [str(stale) for stale in prepared.bench.stale_calibrations(datetime.date.today())]
     return Preflight(plan, tuple(refusals), tuple(warnings), free_mb, need_mb, spot_dose)
 
 

@@ -6,6 +6,7 @@ import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -95,6 +96,8 @@ class SweepProcedure(Procedure):
     """Roles that must be on the bench."""
     DEFAULT_PLOT: ClassVar[DefaultPlot]
     """What a run shows by default."""
+    CALIBRATES: ClassVar[tuple[str, ...]] = ()
+    """Calibrations that it makes anew (``attenuator``): an old one does not keep it from starting."""
     GROUP_COMMIT_S: ClassVar[float] = 0.0
     """Points that come faster than this share a commit; 0 acknowledges each point by itself."""
 
@@ -181,6 +184,13 @@ class SweepProcedure(Procedure):
     def analyse(self, run: Run) -> dict[str, Any]:
         """Analyse a run, live or old: returns ``{"result": {...}, "warnings": [...], ...}``; needs no bench."""
         raise NotImplementedError
+
+    def write_products(self, run_path: Path, analysed: Mapping[str, Any]) -> dict[str, Path]:
+        """Write what a run gives besides itself, e.g. a calibration, into new files next to it; returns them by name.
+
+        Called once, after the run was analysed. Raises StorageError rather than overwrite a file.
+        """
+        return {}
 
 
 __all__ = [

@@ -78,6 +78,7 @@ class Laboratory:
         self.spectrograph = Spectrograph(truth.spectrograph)
         self.camera = Camera(truth.camera, self.noise)
         self._in_beam = Timeline(1.0)
+        self._behind_pick_off = Timeline(1.0)
         self._dose_uj_cm2 = 0.0
         self._dose_settled_s = 0.0
         self._newest_s = 0.0
@@ -90,7 +91,8 @@ class Laboratory:
     def operator(self, action: str, t: float | None = None) -> None:
         """Do by hand what a prompt asked for.
 
-        :param action: ``"sample out of beam"``, ``"sample into beam"`` or ``"fresh spot"``.
+        :param action: ``"sample out of beam"``, ``"sample into beam"``, ``"block beam behind pick-off"``, ``"unblock
+            beam behind pick-off"`` or ``"fresh spot"``.
         :param t: Laboratory time; the newest known when left out.
         :raises ValueError: Unknown action.
         """
@@ -101,10 +103,17 @@ class Laboratory:
                     self._in_beam.set(when, 0.0)
                 case "sample into beam":
                     self._in_beam.set(when, 1.0)
+                case "block beam behind pick-off":
+                    self._behind_pick_off.set(when, 0.0)
+                case "unblock beam behind pick-off":
+                    self._behind_pick_off.set(when, 1.0)
                 case "fresh spot":
                     self._dose_uj_cm2, self._dose_settled_s = 0.0, when
                 case _:
-                    known = '"sample out of beam", "sample into beam", "fresh spot"'
+                    known = (
+                        '"sample out of beam", "sample into beam", "block beam behind pick-off", '
+                        '"unblock beam behind pick-off", "fresh spot"'
+                    )
                     raise ValueError(f"the simulated operator cannot do {action!r}; it knows {known}")
 
     @property
@@ -156,7 +165,7 @@ class Laboratory:
         """
         with self._lock:
             t1 = self._seen(t0 + exposure_s)
-            light = self._mean_light(t0, t1)
+            light = self._mean_light(t0, t1, self._behind_pick_off)
             open_share = self._open_share(t0, t1)
             pulses = round(open_share * exposure_s / self.pulse_period_s)
             centre_nm, lines_per_mm = self.spectrograph.at(0.5 * (t0 + t1))
@@ -202,6 +211,7 @@ class Laboratory:
             "centre_nm": centre_nm,
             "lines_per_mm": lines_per_mm,
             "sample_in_beam": self._in_beam.at(t) > 0.5,
+            "beam_blocked": self._behind_pick_off.at(t) < 0.5,
             "dose_uj_cm2": dose,
             "brightness": self.sample.active_fraction(SampleState(dose)) if self.sample else 0.0,
         }
@@ -221,7 +231,8 @@ class Laboratory:
 
     def _pieces(self, t0: float, t1: float) -> np.ndarray:
         """Times that cut [t0, t1] where shutter, plate or sample changed; moves of the plate into small steps."""
-        parts = [signal.edges(t0, t1) for signal in (self.shutter, self.wave_plate, self._in_beam)]
+        signals = (self.shutter, self.wave_plate, self._in_beam, self._behind_pick_off)
+        parts = [signal.edges(t0, t1) for signal in signals]
         edges = np.unique(np.concatenate(parts))
         moving = np.flatnonzero(np.diff(self.wave_plate.optical_deg(edges)))
         if not moving.size:
@@ -235,23 +246,28 @@ class Laboratory:
         edges = self.shutter.edges(t0, t1)
         return float(self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) @ (np.diff(edges) / (t1 - t0)))
 
-    def _mean_light(self, t0: float, t1: float) -> float:
+    def _mean_light(self, t0: float, t1: float, passes: Timeline | None = None) -> float:
+        """Mean share of the laser's energy over [t0, t1]: at the meter, or behind what else it ``passes``."""
         if t1 <= t0:
             return 0.0
         pieces = self._pieces(t0, t1)
+        middle = 0.5 * (pieces[1:] + pieces[:-1])
+        light = self._light(middle) if passes is None else self._light(middle) * passes.sample(middle)
         # Weights first: where nothing changed the only weight is exactly 1, and the result the same at any time.
-        return float(self._light(0.5 * (pieces[1:] + pieces[:-1])) @ (np.diff(pieces) / (t1 - t0)))
+        return float(light @ (np.diff(pieces) / (t1 - t0)))
 
     def _dose_between(self, t0: float, t1: float) -> float:
         if t1 <= t0:
             return 0.0
         # A timeline forgets after an hour and a thousand commands; a dose nobody asked for in that time starts there.
-        kept = max(self.shutter.kept_from, self.wave_plate.kept_from, self._in_beam.kept_from)
+        signals = (self.shutter, self.wave_plate, self._in_beam, self._behind_pick_off)
+        kept = max(signal.kept_from for signal in signals)
         if t1 <= kept:
             return 0.0
         pieces = self._pieces(max(t0, kept), t1)
         middle = 0.5 * (pieces[1:] + pieces[:-1])
-        light_s = float((self._light(middle) * self._in_beam.sample(middle)) @ np.diff(pieces))
+        reaches = self._behind_pick_off.sample(middle) * self._in_beam.sample(middle)
+        light_s = float((self._light(middle) * reaches) @ np.diff(pieces))
         full_uj = self.truth.laser.energy_uj * self.truth.meter.ratio
         return light_s * self.truth.laser.repetition_rate_hz * float(peak_fluence_uj_cm2(full_uj, self.truth.stripe))
 

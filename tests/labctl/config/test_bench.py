@@ -390,7 +390,7 @@ def test_a_calibration_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_faults_of_the_calibration_come_with_those_of_the_bench(tmp_path: Path) -> None:
-    calibration = calibration_text().replace('"7.31 deg"', '"7.31"')
+    calibration = calibration_text().replace('"7.30933 deg"', '"7.30933"')
     first, second = loading_problems(
         write_bench(tmp_path, edited(('repetition_rate = "1 kHz"', 'repetition_rate = "1 khz"')), calibration)
     )
@@ -400,15 +400,15 @@ def test_faults_of_the_calibration_come_with_those_of_the_bench(tmp_path: Path) 
 
 
 def test_a_calibration_for_another_line_of_the_laser(tmp_path: Path) -> None:
-    calibration = calibration_text().replace('"400 nm"', '"800 nm"')
+    calibration = calibration_text().replace('"400.0 nm"', '"800 nm"')
     (problem,) = loading_problems(write_bench(tmp_path, SHIPPED, calibration))
     assert problem.found == "a calibration at 800 nm"
 
 
 def test_age_of_a_calibration(tmp_path: Path) -> None:
     bench = load_bench(write_bench(tmp_path, real_bench(), calibration_text()), check_drivers=False)
-    assert bench.stale_calibrations(datetime.date(2027, 11, 20)) == ()
-    for today in (datetime.date(2027, 11, 21), datetime.date(2026, 11, 19)):
+    assert bench.stale_calibrations(datetime.date(2027, 11, 21)) == ()
+    for today in (datetime.date(2027, 11, 22), datetime.date(2026, 11, 20)):
         (problem,) = bench.stale_calibrations(today)
         assert "0 to 365 days" in problem.allowed
     simulated = load_bench("simulated", check_drivers=False)
