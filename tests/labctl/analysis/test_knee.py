@@ -221,7 +221,7 @@ def test_any_data_give_a_result_or_a_verdict():
         try:
             fit = loglog_knee(fluence, intensity, intensity_error=error, fluence_error=0.01 * fluence)
         except NoThreshold as verdict:
-            assert verdict.reason in str(verdict) or len(str(verdict)) > 20
+            assert verdict.reason.startswith(("too few points", "slope does not change"))
         else:
             assert fit.ci95[0] <= fit.value <= fit.ci95[1]
             assert fluence.min() <= fit.value <= fluence.max()
