@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import stats
+from scipy import special
 
 from labctl.analysis.hinge import PARAMETERS, Array, HingeParameters, Model, fit_line, polish, search_grid
 from labctl.analysis.profile import Candidate, profile_intervals
@@ -36,6 +36,9 @@ BIC_GAIN_KNEE = 6.0
 MIN_SLOPE_RISE = 0.2
 """A knee whose slope rises by less than this is no ASE threshold, however significant."""
 MISFIT_WARNING = 4.0
+MISFIT_SCATTER = 0.05
+"""A hinge is an idealisation good to a percent or two: points known better than that always miss it, and only a scatter
+beyond this share is worth a word. The interval is widened in either case."""
 """chi2/dof above which a warning says so. A film that saturates gently reaches 2 with errors of 1 %."""
 MIN_POINTS = 7
 MIN_EACH_SIDE = 3
@@ -202,16 +205,18 @@ def _result(data: SweepData, selection: _Selection, convention: str, unit: str, 
         intervals = {level: (0.0, np.inf) for level in levels}
         interval = "none"
     else:
-        rises = {q: float(stats.f.ppf(q, 1, max(dof, 1)) if estimated else stats.chi2.ppf(q, 1)) for q in levels}
+        rises = {q: float(special.fdtri(1, max(dof, 1), q) if estimated else special.chdtri(1, 1 - q)) for q in levels}
         chosen, intervals, warnings = profile_intervals(data, selection.weight, chosen, rises, scale)
         interval = "profile F" if estimated else "profile chi2"
     p = chosen.parameters
     k = PARAMETERS[chosen.model]
     misfit = chosen.chi2 / max(dof, 1)
-    if data.errors_given and misfit > MISFIT_WARNING and stats.chi2.sf(chosen.chi2, max(dof, 1)) < 1e-3:
+    scatter = float(np.sqrt(misfit / np.mean(selection.weight**2)))
+    improbable = data.errors_given and misfit > MISFIT_WARNING and special.chdtrc(max(dof, 1), chosen.chi2) < 1e-3
+    if improbable and scatter > MISFIT_SCATTER:
         warnings.append(
-            f"the hinge does not describe the data within their errors (chi2/dof = {misfit:.1f});"
-            " the interval was widened accordingly"
+            f"the hinge does not describe the data within their errors (chi2/dof = {misfit:.1f}, scatter"
+            f" {100 * scatter:.0f} %); the interval was widened accordingly"
         )
     return ThresholdFit(
         value=float(np.exp(p.log_threshold)),
@@ -233,7 +238,7 @@ def _result(data: SweepData, selection: _Selection, convention: str, unit: str, 
         aic=chosen.chi2 / selection.scale + 2 * k,
         bic=selection.bic(chosen),
         error_scale=float(np.sqrt(scale)),
-        scatter=float(np.sqrt(chosen.chi2 / max(dof, 1) / np.mean(selection.weight**2))),
+        scatter=scatter,
         interval=interval,
         data_sha256=data.sha256,
         parameters=p,

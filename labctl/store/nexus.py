@@ -74,7 +74,7 @@ def write_run(path: Path, source: RunSource, status: str, results: Sequence[Resu
             groups[stream] = {"group": name, "layout": source.layout(stream).to_json()}
         if main is not None:
             entry.attrs["default"] = "data"
-        _write_header(entry, header, groups)
+        _write_header(entry, header, groups, source.events())
         _write_events(entry, source.events())
         write_notes(entry, source.notes())
         process = _group(entry, "process", "NXcollection")
@@ -266,7 +266,9 @@ def _mark_array(
     group.attrs["axes"] = names
 
 
-def _write_header(entry: h5py.Group, header: Mapping[str, Any], groups: Mapping[str, Any]) -> None:
+def _write_header(
+    entry: h5py.Group, header: Mapping[str, Any], groups: Mapping[str, Any], events: Sequence[Event]
+) -> None:
     provenance = _group(entry, "provenance", "NXcollection")
     provenance.create_dataset("header_json", data=encode_json(dict(header), "the header"), dtype=_TEXT)
     provenance.create_dataset("streams_json", data=encode_json(dict(groups), "the streams"), dtype=_TEXT)
@@ -280,19 +282,16 @@ def _write_header(entry: h5py.Group, header: Mapping[str, Any], groups: Mapping[
         _group(entry, "sample", "NXsample"), sample if isinstance(sample, Mapping) else {"name": sample or ""}
     )
     instrument = _group(entry, "instrument", "NXinstrument")
-    for role, description in _instruments(header).items():
+    for role, description in _instruments(events).items():
         group = _group(instrument, _plain_name(role), ROLE_CLASSES.get(role, "NXcollection"))
         _write_mapping(group, description if isinstance(description, Mapping) else {"description": description})
 
 
-def _instruments(header: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The mapping role → description, wherever the header keeps it."""
-    bench = header.get("bench")
-    places = [header] + ([bench] if isinstance(bench, Mapping) else [])
-    for place in places:
-        for name in ("instruments", "instrument", "roles"):
-            if isinstance(place.get(name), Mapping):
-                return place[name]
+def _instruments(events: Sequence[Event]) -> Mapping[str, Any]:
+    """The mapping role → description from the last event of kind ``instruments``; empty if none was opened."""
+    for event in reversed(events):
+        if event.kind == "instruments":
+            return event.data
     return {}
 
 

@@ -17,7 +17,7 @@ HEADER = {
     "run": "0001_fluence-sweep_A12",
     "procedure": "fluence-sweep",
     "sample": {"name": "A12", "substrate": "glass"},
-    "bench": {"name": "simulated", "instruments": {"attenuator": {"driver": "thorlabs-ell14", "resource": "sim:"}}},
+    "bench": {"name": "simulated"},
     "parameters": {"points": 30, "limits": [1.0, 2.0], "missing": float("nan")},
     "provenance": {"git": "abc", "versions": {"numpy": "2"}},
     "simulated": True,
@@ -64,6 +64,8 @@ def make_run(layout: RowLayout) -> Callable[..., Path]:
             journal.add_stream("dark", RowLayout((), layout.arrays))
             journal.set_axis("wavelength_nm", WAVELENGTH_NM, "nm", "Wavelength")
             journal.event("plan", {"stages": [{"points": count}]}, t_s=0.0, wall_s=1.79e9)
+            instruments = {"attenuator": {"driver": "thorlabs-ell14", "resource": "sim:"}}
+            journal.event("instruments", instruments, t_s=0.0, wall_s=1.79e9)
             dark = {"spectrum": np.zeros(PIXELS, np.float32)}
             journal.append("dark", point=0, attempt=0, t_s=0.0, wall_s=1.79e9, row={}, arrays=dark)
             for point in range(count):

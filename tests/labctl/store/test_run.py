@@ -39,7 +39,7 @@ def test_a_run_reads_the_same_from_either_form(run: Run) -> None:
     assert np.isnan(columns["signal_counts"][3])
     assert columns["saturated"].dtype == bool and columns["remark"][29] == "µ29"
     assert run.columns("dark")["t_s"].tolist() == [0.0]
-    assert [event.kind for event in run.events()] == ["plan", "read-back", "status"]
+    assert [event.kind for event in run.events()] == ["plan", "instruments", "read-back", "status"]
     assert run.events("read-back")[0].data == {"shutter": "closed", "energy_j": 0.5}
     assert run.axes["wavelength_nm"].unit == "nm" and run.axes["wavelength_nm"].description == "Wavelength"
     assert run.notes == [] and run.results == []
