@@ -1,0 +1,146 @@
+"""How numbers, units and times are written for the eye."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+CONVENTIONS = {
+    "peak_gauss": "peak of the Gaussian spot",
+    "mean_1e2": "mean inside the 1/e² width",
+    "flat_top": "flat-top spot",
+    "rect_axes_product": "energy over the product of the full axes",
+}
+"""Fluence conventions in words; fluences by different ones differ by up to 2.9."""
+
+_SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A result ready to print; ``value`` is empty where there is none, ``reason`` then may say why."""
+
+    label: str
+    value: str
+    unit: str
+    ci68: str = ""
+    ci95: str = ""
+    reason: str = ""
+    meaning: str = ""
+
+
+def number(value: Any) -> float | None:
+    """Get a finite float, or None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def interval(value: Any) -> tuple[float, float] | None:
+    """Get the two finite ends of an interval, or None."""
+    if not isinstance(value, list | tuple) or len(value) != 2:
+        return None
+    low, high = number(value[0]), number(value[1])
+    return None if low is None or high is None else (low, high)
+
+
+def unit_text(unit: Any) -> str:
+    """Write a unit as in print: ``uJ/cm^2`` becomes ``µJ/cm²``; no unit and ``1`` become the empty text."""
+    text = str(unit or "")
+    if text == "1":
+        return ""
+    text = re.sub(r"\bu(?=[AJVWgms]\b)", "µ", text)
+    text = re.sub(r"\^(-?\d+)", lambda match: match.group(1).translate(_SUPERSCRIPT), text)
+    return re.sub(r"\bdeg\b", "°", text.replace("degC", "°C"))
+
+
+def rounded(value: float, half_width: float | None = None) -> str:
+    """Write a number to the second digit of its uncertainty; without one, to four digits."""
+    if half_width is None or not half_width > 0 or not 1e-3 <= abs(value) < 1e5:
+        return f"{value:#.4g}".rstrip(".").replace("-", "−")
+    decimals = min(max(1 - math.floor(math.log10(half_width)), 0), 8)
+    return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def range_text(ends: tuple[float, float] | None, half_width: float | None = None) -> str:
+    """Write an interval with the rounding of its own half-width, or of the one given."""
+    if ends is None:
+        return ""
+    half = (ends[1] - ends[0]) / 2 if half_width is None else half_width
+    return f"{rounded(ends[0], half)} to {rounded(ends[1], half)}"
+
+
+def reading(label: str, entry: Any) -> Reading:
+    """Write an entry ``{"value", "unit", "ci68", "ci95", "reason", "meaning"}``, each optional, or a plain number."""
+    if not isinstance(entry, Mapping):
+        entry = {"value": entry}
+    value, ci68, ci95 = number(entry.get("value")), interval(entry.get("ci68")), interval(entry.get("ci95"))
+    narrow = ci68 or ci95
+    half = None if narrow is None else (narrow[1] - narrow[0]) / 2
+    return Reading(
+        label,
+        "" if value is None else rounded(value, half),
+        unit_text(entry.get("unit")),
+        range_text(ci68, half),
+        range_text(ci95, half),
+        str(entry.get("reason") or ("" if value is not None else "no value")),
+        str(entry.get("meaning") or ""),
+    )
+
+
+def label_text(name: str) -> str:
+    """Write the name of a parameter or result as words."""
+    return name.replace("_", " ").replace("-", " ")
+
+
+def value_text(value: Any) -> str:
+    """Write a parameter of any JSON type."""
+    if value is None:
+        return "not given"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, list | tuple):
+        return ", ".join(value_text(item) for item in value)
+    if isinstance(value, Mapping):
+        return "; ".join(f"{key}: {value_text(item)}" for key, item in value.items())
+    return str(value)
+
+
+def duration_text(seconds: float) -> str:
+    """Write a duration, e.g. ``12 min 5 s``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min"
+
+
+def wall_text(wall_s: float) -> str:
+    """Write a Unix time as date and time in UTC."""
+    try:
+        return datetime.fromtimestamp(wall_s, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    except (OverflowError, ValueError, OSError):
+        return f"{wall_s:g} s (Unix)"
+
+
+def started_text(iso: Any) -> str:
+    """Write the start of a run, given in ISO 8601, as date and time."""
+    try:
+        moment = datetime.fromisoformat(str(iso))
+    except ValueError:
+        return str(iso or "start not recorded")
+    return moment.strftime("%Y-%m-%d %H:%M %Z").strip()
+
+
+def clipped(text: Any, length: int) -> str:
+    """Put a text on one line of at most ``length`` characters; what is cut is marked by an ellipsis."""
+    line = " ".join(str(text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"

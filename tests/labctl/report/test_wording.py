@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.report.wording import (
+    Reading,
+    clipped,
+    duration_text,
+    range_text,
+    reading,
+    rounded,
+    started_text,
+    unit_text,
+    value_text,
+    wall_text,
+)
+
+
+@pytest.mark.parametrize(
+    ("value", "half_width", "text"),
+    [
+        (28.3981, 0.19, "28.40"),
+        (632.01234, 0.004, "632.0123"),
+        (-3.14159, 0.2, "−3.14"),
+        (703.2, 40.0, "703"),
+        (28.3981, None, "28.40"),
+        (3.0e-9, 1e-10, "3.000e−09"),
+        (1234567.0, None, "1.235e+06"),
+        (0.0, None, "0.000"),
+    ],
+)
+def test_a_number_is_rounded_by_its_uncertainty(value: float, half_width: float | None, text: str) -> None:
+    assert rounded(value, half_width) == text
+
+
+@given(st.floats(1e-3, 9e4), st.floats(1e-6, 1e3))
+def test_rounding_moves_a_number_by_less_than_a_tenth_of_its_uncertainty(value: float, half_width: float) -> None:
+    shown = float(rounded(value, half_width).replace("−", "-"))
+    assert abs(shown - value) <= max(0.051 * half_width, 0.51 if half_width >= 10 else 0.0, 1e-8)
+
+
+@pytest.mark.parametrize(
+    ("unit", "text"),
+    [
+        ("uJ/cm^2", "µJ/cm²"),
+        ("1", ""),
+        ("", ""),
+        (None, ""),
+        ("degC", "°C"),
+        ("deg", "°"),
+        ("cm^-1", "cm⁻¹"),
+        ("us", "µs"),
+        ("counts/s", "counts/s"),
+        ("nm", "nm"),
+    ],
+)
+def test_units_are_written_as_in_print(unit: str | None, text: str) -> None:
+    assert unit_text(unit) == text
+
+
+def test_a_reading_shows_value_and_intervals_with_one_rounding() -> None:
+    entry = {"value": 28.398, "unit": "uJ/cm^2", "ci68": [28.2006, 28.5832], "ci95": [27.8823, 28.7745]}
+    assert reading("Threshold", entry) == Reading("Threshold", "28.40", "µJ/cm²", "28.20 to 28.58", "27.88 to 28.77")
+
+
+@pytest.mark.parametrize("entry", [None, "text", {}, {"value": None}, {"value": math.nan}, {"value": True}, []])
+def test_a_reading_without_a_value_says_so(entry: object) -> None:
+    shown = reading("Q", entry)
+    assert (shown.value, shown.reason) == ("", "no value")
+
+
+def test_a_reading_without_a_value_gives_its_reason() -> None:
+    assert reading("Q", {"value": None, "reason": "no spectra"}).reason == "no spectra"
+
+
+def test_an_interval_that_is_not_one_is_left_out() -> None:
+    shown = reading("F", {"value": 2.0, "unit": "1", "ci68": [None, 3.0], "ci95": "wide"})
+    assert (shown.value, shown.ci68, shown.ci95) == ("2.000", "", "")
+    assert range_text(None) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "not given"),
+        (True, "yes"),
+        (2.56, "2.56"),
+        ([1.0, None], "1, not given"),
+        ({"a": 1, "b": [2]}, "a: 1; b: 2"),
+        ("as it is", "as it is"),
+    ],
+)
+def test_parameters_of_any_type_are_written(value: object, text: str) -> None:
+    assert value_text(value) == text
+
+
+def test_times() -> None:
+    assert [duration_text(s) for s in (5.04, 65.0, 3725.0)] == ["5.0 s", "1 min 5 s", "1 h 2 min"]
+    assert started_text("2026-11-21T10:00:00+00:00") == "2026-11-21 10:00 UTC"
+    assert started_text("yesterday") == "yesterday"
+    assert started_text(None) == "start not recorded"
+    assert wall_text(1.795e9).endswith("UTC")
+    assert wall_text(1e300).endswith("(Unix)")
+
+
+def test_a_long_text_is_cut_to_one_line() -> None:
+    assert clipped("a\nb  c", 10) == "a b c"
+    assert clipped("abcdef", 4) == "abc…"
