@@ -42,6 +42,7 @@ class FramedProtocol(asyncio.Protocol):
         self._service = service
         self._reader = FrameReader()
         self._greeted = False
+        self._speed: float | None = None
         self._role: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -88,7 +89,8 @@ class FramedProtocol(asyncio.Protocol):
         service, places = self._service, self._service.stand.places
         if hello.version != VERSION:
             raise FrameError(f"this server speaks version {VERSION}, the client {hello.version}")
-        t = max(hello.t, service.latest_t())
+        self._speed = hello.speed
+        t = max(self._laboratory_time(hello.t), service.latest_t())
         if hello.role is not None:
             place = places.get(hello.role)
             if place is None or (hello.driver is not None and hello.driver != place.driver):
@@ -100,6 +102,14 @@ class FramedProtocol(asyncio.Protocol):
         self._greeted = True
         return Welcome(t=t, bench=service.bench, seed=service.seed, roles=list(places))
 
+    def _laboratory_time(self, t: float) -> float:
+        """Get the laboratory time of a request that the client sent at ``t``."""
+        return t if self._speed is None else self._service.raw_now()
+
+    def _client_time(self, moment: float, now: float, t: float) -> float:
+        """Get the client's time of a ``moment``, when it is ``now`` in the laboratory and ``t`` at the client."""
+        return moment if self._speed is None else t + (moment - now) * self._speed / self._service.speed
+
     def _of_laboratory(self, request: Message) -> Message:
         stand = self._service.stand
         match request:
@@ -107,10 +117,11 @@ class FramedProtocol(asyncio.Protocol):
                 stand.laboratory.announce(point, attempt, schedule_s)
                 return Done()
             case Operator(t=t, action=action):
-                stand.operator(action, max(t, self._service.latest_t()))
+                stand.operator(action, max(self._laboratory_time(t), self._service.latest_t()))
                 return Done()
             case State(t=t):
-                return StateReply(state=dict(stand.laboratory.state(max(t, self._service.latest_t()))))
+                now = max(self._laboratory_time(t), self._service.latest_t())
+                return StateReply(state=dict(stand.laboratory.state(now)))
         raise FrameError(f"the laboratory itself takes no {type(request).__name__}")
 
     def _of_instrument(self, role: str, request: Message) -> Message:
@@ -119,13 +130,14 @@ class FramedProtocol(asyncio.Protocol):
         if is_wire(emulator):
             match request:
                 case Wire(t=t, data=data):
-                    return WireReply(
-                        replies=[(due, bytes(text)) for due, text in emulator.respond(place.clamp(t), data)]
-                    )
-                case NextEvent():
-                    return EventReply(next_event=emulator.next_event())
+                    now = place.clamp(self._laboratory_time(t))
+                    replies = emulator.respond(now, data)
+                    return WireReply(replies=[(self._client_time(due, now, t), bytes(text)) for due, text in replies])
+                case NextEvent(t=t):
+                    event, now = emulator.next_event(), self._laboratory_time(t)
+                    return EventReply(next_event=None if event is None else self._client_time(event, now, t))
         elif isinstance(request, Call):
-            library = cast(LibraryEmulator, emulator)
-            done, code, outputs = library.call(place.clamp(request.t), request.function, request.arguments)
-            return CallReply(t=done, code=int(code), outputs=list(outputs))
+            now = place.clamp(self._laboratory_time(request.t))
+            done, code, outputs = cast(LibraryEmulator, emulator).call(now, request.function, request.arguments)
+            return CallReply(t=self._client_time(done, now, request.t), code=int(code), outputs=list(outputs))
         raise FrameError(f"the {role} ({place.driver}) takes no {type(request).__name__}")

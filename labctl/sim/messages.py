@@ -10,19 +10,26 @@ from labctl.sim.frames import FrameError
 
 
 class Message(BaseModel):
-    """One frame; times are laboratory seconds."""
+    """One frame.
+
+    Times are those of the client. A virtual clock is the laboratory's clock; for a real one the server translates.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
 
 class Hello(Message):
-    """First frame of a connection: to one instrument, or, without role, to the laboratory itself."""
+    """First frame of a connection: to one instrument, or, without role, to the laboratory itself.
+
+    :param speed: Seconds of the client's clock per real second; None if that clock is virtual.
+    """
 
     op: Literal["hello"] = "hello"
     version: int
     role: str | None = None
     driver: str | None = None
     t: FiniteFloat
+    speed: Annotated[FiniteFloat, Field(gt=0)] | None
 
 
 class Wire(Message):
@@ -37,6 +44,7 @@ class NextEvent(Message):
     """When will the emulator next speak unasked?"""
 
     op: Literal["next_event"] = "next_event"
+    t: FiniteFloat
 
 
 class Call(Message):
@@ -76,7 +84,7 @@ Request = Annotated[Hello | Wire | NextEvent | Call | Announce | Operator | Stat
 
 
 class Welcome(Message):
-    """Answer to Hello: the latest time of the laboratory, and which laboratory it is."""
+    """Answer to Hello: the time to which a virtual clock must move on, and which laboratory it is."""
 
     t: FiniteFloat
     bench: str

@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 _PTY_BACKLOG = 1 << 20
 _READ_SIZE = 1 << 16
+_XON_XOFF = b"\x11\x13"
 
 
 class RawChannel:
@@ -118,8 +119,10 @@ class Pty:
     """A pty in raw mode, 8N1. Its slave end stays open here, so clients can come and go."""
 
     def __init__(self, service: LaboratoryService, role: str, place: Place, loop: asyncio.AbstractEventLoop) -> None:
+        import termios
         import tty
 
+        self._software_flow = lambda: termios.tcgetattr(self._slave)[0] & (termios.IXON | termios.IXOFF)
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
         os.set_blocking(self._master, False)
@@ -143,6 +146,8 @@ class Pty:
             data = os.read(self._master, _READ_SIZE)
         except BlockingIOError:
             return
+        if self._software_flow():
+            data = data.translate(None, _XON_XOFF)
         # Nothing tells that a client has opened a pty before it speaks.
         self._service.attach(self._role, self._channel)
         self._channel.arrived(data)

@@ -1,7 +1,8 @@
 """A simulated laboratory in another process: the client's side of ``sim+tcp``.
 
 Every frame carries the time of the client's clock, so virtual time works across the connection: while a client waits
-for a frame it is not waiting on its clock, and the clock stands still.
+for a frame it is not waiting on its clock, and the clock stands still. A client with a real or scaled clock lives in
+the server's own time, together with those on the raw ports.
 """
 
 from __future__ import annotations
@@ -103,30 +104,24 @@ class RemoteLaboratory:
     """The link of the engine to a laboratory in another process.
 
     :param address: Host and port of its framed port.
-    :param clock: Clock of the run. A virtual clock is moved on to the laboratory's latest time; for a real one the
-        difference is remembered.
+    :param clock: Clock of the run. A virtual clock is moved on to the laboratory's latest time; with a real one the
+        client shares the time of the server's raw clients, so that both kinds may stand on one bench.
     :param seed: Seed of the run; the randomness is the server's, so a different seed there is logged as a warning.
     """
 
     def __init__(self, address: tuple[str, int], clock: Clock, seed: int) -> None:
         self.address = address
         self.clock = clock
-        self.offset_s = 0.0
         self._connection = Connection(address, "laboratory")
         welcome = self.greet(self._connection, None, None)
-        if not isinstance(clock, VirtualClock):
-            self.offset_s = max(welcome.t - clock.now(), 0.0)
         self.seed = welcome.seed
         if welcome.seed != seed:
             log.warning("the laboratory at %s:%d has seed %d, the run has %d", *address, welcome.seed, seed)
 
-    def now(self) -> float:
-        """Get the laboratory time that belongs to the clock's reading, s."""
-        return self.clock.now() + self.offset_s
-
     def greet(self, connection: Connection, role: str | None, driver: str | None) -> Welcome:
         """Say on a new connection what it is for; raises InputError if the laboratory has no such instrument."""
-        hello = Hello(version=VERSION, role=role, driver=driver, t=self.now())
+        speed = None if self.clock.virtual else getattr(self.clock, "speed", 1.0)
+        hello = Hello(version=VERSION, role=role, driver=driver, t=self.clock.now(), speed=speed)
         try:
             welcome = connection.request(hello, Welcome)
         except Exception:
@@ -146,10 +141,10 @@ class RemoteLaboratory:
         self._connection.request(Announce(point=point, attempt=attempt, schedule_s=schedule_s), Done)
 
     def operator(self, action: str) -> None:
-        self._connection.request(Operator(t=self.now(), action=action), Done)
+        self._connection.request(Operator(t=self.clock.now(), action=action), Done)
 
     def state(self) -> Mapping[str, Any]:
-        return self._connection.request(State(t=self.now()), StateReply).state
+        return self._connection.request(State(t=self.clock.now()), StateReply).state
 
     def close(self) -> None:
         self._connection.close()
@@ -159,30 +154,29 @@ class RemoteWire:
     """A wire emulator in another process.
 
     :param connection: Greeted connection to it.
-    :param offset_s: Laboratory time less the client's time, s.
+    :param clock: Clock of the run.
     """
 
-    def __init__(self, connection: Connection, offset_s: float) -> None:
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
-        self._offset_s = offset_s
+        self._clock = clock
 
     def respond(self, t: float, data: bytes) -> Sequence[tuple[float, bytes]]:
-        answer = self._connection.request(Wire(t=t + self._offset_s, data=data), WireReply)
-        return [(moment - self._offset_s, reply) for moment, reply in answer.replies]
+        return self._connection.request(Wire(t=t, data=data), WireReply).replies
 
     def next_event(self) -> float | None:
-        event = self._connection.request(NextEvent(), EventReply).next_event
-        return None if event is None else event - self._offset_s
+        return self._connection.request(NextEvent(t=self._clock.now()), EventReply).next_event
 
 
 class RemoteLibrary:
-    """A vendor library emulator in another process; parameters as for RemoteWire."""
+    """A vendor library emulator in another process.
 
-    def __init__(self, connection: Connection, offset_s: float) -> None:
+    :param connection: Greeted connection to it.
+    """
+
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._offset_s = offset_s
 
     def call(self, t: float, function: str, arguments: Sequence[Any]) -> tuple[float, int, Sequence[Any]]:
-        message = Call(t=t + self._offset_s, function=function, arguments=list(arguments))
-        answer = self._connection.request(message, CallReply)
-        return answer.t - self._offset_s, answer.code, answer.outputs
+        answer = self._connection.request(Call(t=t, function=function, arguments=list(arguments)), CallReply)
+        return answer.t, answer.code, answer.outputs

@@ -1,9 +1,10 @@
 """Serves a simulated laboratory: one event loop, no threads.
 
 Two ways lead to the same emulators. *Raw*, for strangers: each wire emulator on a TCP port and a pty of its own, in
-real or scaled time. *Framed*, for our own drivers: one port for all instruments and the laboratory itself; each frame
-carries the client's time. Both at once are allowed but not coherent: raw time goes on from the latest framed time, and
-a framed client whose clock is behind is answered as if it were not.
+real or scaled time. *Framed*, for our own drivers: one port for all instruments and the laboratory itself. A framed
+client with a real or scaled clock lives in the same time as the raw ones. One with a virtual clock brings its own
+time: that and other clients at once are allowed but not coherent. Raw time then goes on from the latest virtual time,
+and a virtual clock that is behind an instrument is answered as if it were not.
 """
 
 from __future__ import annotations

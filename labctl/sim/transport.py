@@ -32,6 +32,11 @@ class LocalLaboratory:
         self.stand = stand
         self.clock = clock
 
+    @property
+    def is_unused(self) -> bool:
+        """Get whether no instrument of it was ever opened."""
+        return not any(place.opened for place in self.stand.places.values())
+
     def announce(self, point: int, attempt: int, schedule_s: float) -> None:
         with self.stand.lock:
             self.stand.laboratory.announce(point, attempt, schedule_s)
@@ -90,9 +95,10 @@ def open_sim_tcp(request: OpenRequest) -> ByteLink | LibraryChannel:
     """Open ``sim+tcp://host:port``, an emulator that `labctl sim serve` serves; the port is the laboratory's."""
     session = request.session
     address = split_host_port(request.resource.partition(":")[2].removeprefix("//"), request.resource)
-    if session.laboratory is None:
-        session.laboratory = RemoteLaboratory(address, session.clock, session.seed)
     laboratory = session.laboratory
+    # A bench file that differs from a simulated one in its resources alone says nothing about a served laboratory.
+    if laboratory is None or (isinstance(laboratory, LocalLaboratory) and laboratory.is_unused):
+        laboratory = session.laboratory = RemoteLaboratory(address, session.clock, session.seed)
     if not isinstance(laboratory, RemoteLaboratory) or laboratory.address != address:
         elsewhere = f"at {laboratory.address}" if isinstance(laboratory, RemoteLaboratory) else "in this process"
         raise InputError(
@@ -101,8 +107,8 @@ def open_sim_tcp(request: OpenRequest) -> ByteLink | LibraryChannel:
             todo=f'write {SERVED_AT} = "{address[0]}:{address[1]}" into [laboratory]',
         )
     connection = laboratory.connect(request.role, request.driver)
-    remote = RemoteLibrary if isinstance(request.settings, LibrarySettings) else RemoteWire
-    emulator = remote(connection, laboratory.offset_s)
+    library = isinstance(request.settings, LibrarySettings)
+    emulator = RemoteLibrary(connection) if library else RemoteWire(connection, session.clock)
     return _as_link(request, emulator, lock=connection.lock, on_close=connection.close)
 
 

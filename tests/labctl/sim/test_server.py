@@ -21,9 +21,10 @@ import numpy as np
 import pytest
 import serial
 
-from labctl.clock import Clock, RealClock, VirtualClock
+from labctl.clock import Clock, RealClock, ScaledClock, VirtualClock
 from labctl.errors import ConnectionLost, InputError, LabctlError
 from labctl.sim.frames import VERSION, FrameReader, encode
+from labctl.sim.remote import RemoteLaboratory
 from labctl.sim.server import LaboratoryServer, run_server
 from labctl.sim.serving import LaboratoryService
 from labctl.sim.stand import Stand
@@ -231,11 +232,22 @@ def test_a_pty_serves_pyserial_clients_that_come_and_go(served: dict[str, Any]) 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no ptys")
 def test_a_pty_passes_every_byte_and_large_replies(served: dict[str, Any]) -> None:
-    with serial.Serial(served["instruments"]["left"]["pty"], timeout=_WAIT_S, rtscts=True, xonxoff=True) as port:
+    with serial.Serial(served["instruments"]["left"]["pty"], timeout=_WAIT_S, rtscts=True) as port:
         port.write(b"large 50000\n")
         assert port.read(50001) == b"x" * 50000 + b"\n"
         port.write(b"set \x11\x13\x03\x04\x1a\x7f\nget\n")
-        assert port.read_until(b"\n").endswith(b"\x03\x04\x1a\x7f\n")
+        assert port.read_until(b"\n") == b"\x11\x13\x03\x04\x1a\x7f\n"
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="this system has no ptys")
+def test_the_flow_control_of_a_pty_client_is_no_data(served: dict[str, Any]) -> None:
+    with serial.Serial(served["instruments"]["left"]["pty"], timeout=_WAIT_S, xonxoff=True) as port:
+        port.write(b"set 1\nlarge 50000\n")
+        # The line discipline of a client that does not read yet stops us with ^S.
+        time.sleep(0.2)
+        assert port.read(50001) == b"x" * 50000 + b"\n"
+        port.write(b"\x13\x11get\n")
+        assert port.read_until(b"\n") == b"1\n"
 
 
 def _script(session: Session, left: EmulatorLink, right: EmulatorLink, camera: EmulatorChannel) -> list[Any]:
@@ -315,18 +327,48 @@ def test_a_new_client_joins_at_the_latest_time_of_the_laboratory(served: dict[st
     late.send(b"get\n")
     assert late.receive(1.0) == b"3\n"
 
-    clock = RealClock()
-    behind = session_at(served, clock)
-    joined = open_at(behind, served, "right")
-    before = clock.now()
-    joined.send(b"slow 0.02\n")
-    assert joined.receive(_WAIT_S) == b"done\n"
-    assert clock.now() - before >= 0.0199
-    for session in (virtual, behind):
-        assert session.laboratory is not None
-        session.laboratory.close()
     late.close()
-    joined.close()
+    assert virtual.laboratory is not None
+    virtual.laboratory.close()
+
+
+@pytest.mark.parametrize("clock", [RealClock(), ScaledClock(4.0)], ids=["real", "scaled"])
+def test_framed_clients_in_real_time_live_in_the_time_of_the_raw_ones(served: dict[str, Any], clock: Clock) -> None:
+    session = session_at(served, clock)
+    link = open_at(session, served, "left")
+    with raw(served, "right") as exchange:
+        for _ in range(3):
+            link.send(b"time\n")
+            framed = float(link.receive(_WAIT_S))
+            assert 0.0 <= _time(exchange) - framed < 10.0 * _WAIT_S
+    before = clock.now()
+    link.send(b"slow 1\n")
+    assert link.receive(_WAIT_S) == b"done\n"
+    # One second of the laboratory, which runs ten times as fast as real time.
+    assert clock.now() - before >= 0.0999 * getattr(clock, "speed", 1.0)
+    link.send(b"tick\n")
+    assert link.receive(_WAIT_S) == b"tick\n"
+    link.send(b"quiet\n")
+    camera = open_at(session, served, "camera")
+    assert camera.call("SetGain", 3) == (20002, [])
+    assert len(camera.call("GetImage", 10)[1][0]) == 10
+    assert session.laboratory is not None
+    session.laboratory.operator("sample out of beam")
+    assert session.laboratory.state()["sample_in_beam"] is False
+    for connection in (link, camera, session.laboratory):
+        connection.close()
+
+
+def test_a_bench_file_may_differ_from_a_simulated_one_in_its_resources_alone(served: dict[str, Any]) -> None:
+    session = Session("toys", VirtualClock(), laboratory_table={}, seed=5)
+    session.laboratory = open_laboratory(session)
+    assert isinstance(session.laboratory, LocalLaboratory)
+    link = open_at(session, served, "left")
+    assert isinstance(session.laboratory, RemoteLaboratory)
+    link.send(b"get\n")
+    assert link.receive(1.0) == b"left\n"
+    link.close()
+    session.laboratory.close()
 
 
 def test_a_framed_port_that_is_opened_again_has_lost_what_was_said_meanwhile(served: dict[str, Any]) -> None:
@@ -412,8 +454,8 @@ def test_a_call_that_the_emulator_does_not_know_ends_that_connection_only(
     session.laboratory.close()
 
 
-_HELLO = encode({"op": "hello", "version": VERSION, "role": "left", "driver": "toy-wire", "t": 0.0})
-_CONTROL = encode({"op": "hello", "version": VERSION, "t": 0.0})
+_HELLO = encode({"op": "hello", "version": VERSION, "role": "left", "driver": "toy-wire", "t": 0.0, "speed": None})
+_CONTROL = encode({"op": "hello", "version": VERSION, "t": 0.0, "speed": None})
 
 
 @pytest.mark.parametrize(
@@ -423,7 +465,7 @@ _CONTROL = encode({"op": "hello", "version": VERSION, "t": 0.0})
         (struct.pack(">II", 0xFFFFFFFF, 4), "does not begin a frame"),
         (struct.pack(">II", 6, 2) + b"{]", "not JSON"),
         (encode({"op": "wire", "t": 0.0, "data": b""}), "begins with one hello"),
-        (encode({"op": "hello", "version": 99, "t": 0.0}), "speaks version 1"),
+        (encode({"op": "hello", "version": 99, "t": 0.0, "speed": None}), "speaks version 1"),
         (encode({"op": "format disk"}), "is not understood"),
         (_HELLO + _HELLO, "begins with one hello"),
         (_HELLO + encode({"op": "state", "t": 0.0}), "takes no State"),
