@@ -36,10 +36,10 @@ BIC_GAIN_KNEE = 6.0
 MIN_SLOPE_RISE = 0.2
 """A knee whose slope rises by less than this is no ASE threshold, however significant."""
 MISFIT_WARNING = 4.0
-MISFIT_SCATTER = 0.05
+"""chi2/dof above which a warning says so. A film that saturates gently reaches 2 with errors of 1 %."""
+MISFIT_SCATTER = 0.03
 """A hinge is an idealisation good to a percent or two: points known better than that always miss it, and only a scatter
 beyond this share is worth a word. The interval is widened in either case."""
-"""chi2/dof above which a warning says so. A film that saturates gently reaches 2 with errors of 1 %."""
 MIN_POINTS = 7
 MIN_EACH_SIDE = 3
 _RISING: tuple[tuple[Model, bool], ...] = (("hinge", False), ("hinge+saturation", True))
