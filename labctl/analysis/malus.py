@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import optimize, stats
+from scipy import optimize, special
 
 from labctl.analysis.estimate import Estimate, data_hash
 
@@ -171,10 +171,11 @@ def _describe(
         raise NoMalusFit("the energy does not depend on the angle: is the polariser behind the plate?")
     dof = energy.size - 3
     residual = energy - basis @ coefficients
-    theta0 = math.degrees(math.atan2(sine, cosine)) / 4.0 % PERIOD_DEG
+    # The remainder of a tiny negative angle rounds to the period itself; taken twice it is 0.
+    theta0 = math.degrees(math.atan2(sine, cosine)) / 4.0 % PERIOD_DEG % PERIOD_DEG
 
     def estimate(value: float, name: str, unit: str) -> Estimate:
-        inner, outer = (float(stats.t.ppf(0.5 + share / 2, dof)) * sd[name] for share in (0.6827, 0.95))
+        inner, outer = (float(special.stdtrit(dof, 0.5 + share / 2)) * sd[name] for share in (0.6827, 0.95))
         return Estimate(value, unit, (value - inner, value + inner), (value - outer, value + outer))
 
     return MalusFit(

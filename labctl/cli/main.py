@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from typing import Annotated
 
-import click
 import typer
 
 app = typer.Typer(
@@ -227,19 +226,20 @@ def main(arguments: list[str] | None = None) -> None:
     as_json = "--json" in arguments
     try:
         code = app(args=arguments, prog_name="labctl", standalone_mode=False)
-    except click.ClickException as error:
-        from labctl.cli.output import fail_usage
-
-        code = fail_usage(error.format_message(), as_json=as_json)
-    except (click.Abort, KeyboardInterrupt):
+    except (typer.Abort, KeyboardInterrupt):
         code = 3
     except Exception as error:
-        from labctl.cli.output import fail
+        from labctl.cli.output import fail, fail_usage
         from labctl.errors import LabctlError
 
-        if not isinstance(error, LabctlError):
+        # Usage errors are click's, or those of the copy of click that newer versions of Typer carry.
+        usage = getattr(error, "format_message", None)
+        if isinstance(error, LabctlError):
+            code = fail(error, as_json=as_json)
+        elif usage is not None:
+            code = fail_usage(usage(), as_json=as_json)
+        else:
             raise
-        code = fail(error, as_json=as_json)
     sys.exit(code or 0)
 
 

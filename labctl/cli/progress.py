@@ -6,19 +6,17 @@ import sys
 from typing import Any
 
 from labctl.cli.output import say
-from labctl.run.plan import Plan
 
 
 class RunProgress:
     """Shows the events of a run. Use it with ``with``.
 
-    :param plan: The plan, for the number of points and the time left.
     :param quiet: Show nothing.
     """
 
-    def __init__(self, plan: Plan, *, quiet: bool) -> None:
-        self._plan = plan
-        self._planned = plan.max_points
+    def __init__(self, *, quiet: bool) -> None:
+        self._max_points: dict[str, int] = {}
+        self._planned = 0
         self._terminal = sys.stderr.isatty() and not quiet
         self._quiet = quiet
         self._phase = ""
@@ -41,7 +39,7 @@ class RunProgress:
                 transient=True,
             )
             self._bar.start()
-            self._task = self._bar.add_task("starting", total=self._planned)
+            self._task = self._bar.add_task("starting", total=None)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -52,16 +50,16 @@ class RunProgress:
         """Show one event of the endpoint."""
         if self._quiet:
             return
-        if event["event"] == "started" and event.get("simulated"):
-            say("SIMULATED bench")
+        if event["event"] == "started":
+            self._max_points = event["max_points"]
+            self._planned = sum(self._max_points.values())
+            if event["simulated"]:
+                say("SIMULATED bench")
         if event["event"] == "stage":
-            self._planned -= self._bound(event["name"]) - event["points"]
+            self._planned -= self._max_points[event["name"]] - event["points"]
         phase = str(event.get("phase") or self._phase)
         if self._bar is not None:
             self._bar.update(self._task, description=phase, completed=event.get("done", 0), total=self._planned)
         elif phase != self._phase:
             say(f"{phase} ({event.get('done', 0)} of at most {self._planned} points)")
         self._phase = phase
-
-    def _bound(self, name: str) -> int:
-        return next((stage.max_points for stage in self._plan.stages if stage.name == name), 0)

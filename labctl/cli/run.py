@@ -6,14 +6,16 @@ import signal
 import sys
 from collections.abc import Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.cli.output import number, print_json, say, show
 from labctl.cli.progress import RunProgress
 from labctl.errors import ConfigError, Problem
 from labctl.run.front import RunFront
-from labctl.run.preflight import Preflight, preflight, require
-from labctl.run.request import RunRequest, as_parameters, prepare
+from labctl.run.request import RunRequest, as_parameters
+
+if TYPE_CHECKING:
+    from labctl.run.preflight import Preflight
 
 
 def make_request(
@@ -53,23 +55,30 @@ def make_request(
 
 
 def run_to_end(request: RunRequest, *, as_json: bool) -> int:
-    """Check, run in the foreground, show what came of it; returns the exit code."""
-    checked = preflight(prepare(request))
-    require(checked)
+    """Run in the foreground, show what came of it; returns the exit code. The engine checks before anything moves."""
     front = RunFront(request)
     try:
-        with _aborting(front), RunProgress(checked.plan, quiet=as_json) as progress:
+        with _aborting(front), RunProgress(quiet=as_json) as progress:
             for event in front.events():
                 progress.show(event)
         final = front.outcome()
-        _show_outcome(final["report"], front, as_json=as_json)
-        return int(final["exit"])
+        report, code = final["report"], int(final["exit"])
+        if as_json:
+            print_json({"error": report["error"], "exit": code} if report["status"] == "refused" else report)
+        elif report["status"] == "refused":
+            _show_error("error", report["error"])
+        else:
+            _show_outcome(report)
+        return code
     finally:
         front.close()
 
 
 def start_detached(request: RunRequest, *, as_json: bool) -> int:
     """Check, start, and return as soon as the run has a name; it goes on without this terminal."""
+    from labctl.run.preflight import preflight, require
+    from labctl.run.request import prepare
+
     require(preflight(prepare(request)))
     front = RunFront(request.model_copy(update={"lease": False}), detached=True)
     started = front.wait_started()
@@ -83,6 +92,9 @@ def start_detached(request: RunRequest, *, as_json: bool) -> int:
 
 def show_plan(request: RunRequest, *, as_json: bool) -> int:
     """Show the preflight; exit code 2 if it refuses."""
+    from labctl.run.preflight import preflight, require
+    from labctl.run.request import prepare
+
     prepared = prepare(request)
     checked = preflight(prepared)
     if as_json:
@@ -133,10 +145,15 @@ def _show_plan(name: str, checked: Preflight) -> None:
         say(f"warning: {warning}")
 
 
-def _show_outcome(report: dict[str, Any], front: RunFront, *, as_json: bool) -> None:
-    if as_json:
-        print_json(report)
-        return
+def _show_error(status: str, error: dict[str, Any]) -> None:
+    say(f"{status}: {error['what']}")
+    labels = {"where": "where", "sent": "sent", "received": "received", "state": "state", "todo": "do"}
+    for key, label in labels.items():
+        if error.get(key):
+            say(f"  {label}: {error[key]}")
+
+
+def _show_outcome(report: dict[str, Any]) -> None:
     if report["simulated"]:
         show("SIMULATED: emulators, not instruments")
     for name, entry in report["result"].items():
@@ -145,10 +162,7 @@ def _show_outcome(report: dict[str, Any], front: RunFront, *, as_json: bool) -> 
         say(f"warning: {warning}")
     error = report.get("error")
     if error:
-        say(f"{report['status']}: {error['what']}")
-        for label in ("where", "sent", "received", "state", "todo"):
-            if error.get(label):
-                say(f"  {label}: {error[label]}")
+        _show_error(report["status"], error)
     points = report["points"]
     show(f"{report['status']}, {points['done']} of {points['planned']} points, safe state {report['safe_state']}")
     if report["safe_state"] == "unconfirmed":

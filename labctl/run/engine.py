@@ -136,8 +136,10 @@ class Engine:
         outcome.run = str(paths.sealed)
         simulated = self.prepared.bench.laboratory is not None or self.prepared.bench.is_simulated
         outcome.simulated = simulated
-        self.guard.say("started", run=str(paths.sealed), endpoint=self._endpoint.address, simulated=simulated)
-        self._publish_now("started", run=str(paths.sealed), simulated=simulated)
+        bounds = {stage.name: stage.max_points for stage in checked.plan.stages}
+        self.guard.say(
+            "started", run=str(paths.sealed), endpoint=self._endpoint.address, simulated=simulated, max_points=bounds
+        )
         with Journal.create(
             paths.journal, self._header(paths, checked.plan), group_commit_s=self.prepared.procedure.GROUP_COMMIT_S
         ) as journal:

@@ -33,7 +33,7 @@ class RunFront:
     Owns three threads: one reads the guard, one reads the endpoint; both end with the run. The death of this front
     ends the run safely if the request asks for a lease, and changes nothing otherwise.
 
-    :param request: What to run; it should have been checked by :func:`labctl.run.request.prepare`.
+    :param request: What to run. The engine checks it and refuses, before anything moves, what it cannot carry out.
     """
 
     def __init__(self, request: RunRequest) -> None:
@@ -49,7 +49,7 @@ class RunFront:
         self._reader.start()
 
     def events(self) -> Iterator[dict[str, Any]]:
-        """Give the events of the run until it has ended."""
+        """Give the events of the run until it has ended; ``started`` comes first, unless the run was refused."""
         while (event := self._events.get()) is not None:
             yield event
 
@@ -116,6 +116,7 @@ class RunFront:
         for line in lines:
             message = json.loads(line)
             if message.get("m") == "started":
+                self._events.put({**message, "event": "started"})
                 follower = threading.Thread(
                     target=self._follow, args=(message["endpoint"],), name="endpoint reader", daemon=True
                 )

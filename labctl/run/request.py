@@ -7,15 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from labctl.bench.bench import check_resources
-from labctl.config.bench import BenchConfig, load_bench
-from labctl.config.sample import SampleConfig, load_sample
 from labctl.errors import ConfigError, InputError, LabctlError, Problem
-from labctl.run.procedure import SweepProcedure
+
+if TYPE_CHECKING:
+    from labctl.config.bench import BenchConfig
+    from labctl.config.sample import SampleConfig
+    from labctl.run.procedure import SweepProcedure
 
 PROCEDURES = "labctl.procedures"
 MAX_SEED = 2**63 - 1
@@ -73,6 +74,11 @@ def procedure_class(name: str) -> type[SweepProcedure]:
 
 def prepare(request: RunRequest) -> PreparedRun:
     """Read and check everything a run needs; raises one error that names every fault, before anything is opened."""
+    # A front only writes requests: it should not wait for what is imported to read one.
+    from labctl.bench.bench import check_resources
+    from labctl.config.bench import load_bench
+    from labctl.config.sample import load_sample
+
     problems: list[Problem] = []
     others: list[LabctlError] = []
     loaded: dict[str, Any] = {}
