@@ -32,6 +32,7 @@ from labctl.config.table import (
     FluenceUjCm2,
     LineWidthNm,
     LongText,
+    PathText,
     PulseEnergyUj,
     ShortText,
     Table,
@@ -92,7 +93,7 @@ class LimitsConfig(Table):
 class CalibrationsConfig(Table):
     """Calibration files, by paths relative to the bench file."""
 
-    attenuator: ShortText | None = None
+    attenuator: PathText | None = None
     max_age_day: Annotated[float, InUnit("day", above=0, at_most=36500, example="365 day")] | None = Field(
         alias="max_age", default=None
     )

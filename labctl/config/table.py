@@ -20,6 +20,7 @@ class Table(BaseModel):
 
 
 ShortText = Annotated[str, Field(min_length=1, max_length=120, description="text in quotes")]
+PathText = Annotated[str, Field(min_length=1, max_length=4096, description="a path in quotes")]
 LongText = Annotated[str, Field(max_length=10_000, description="text in quotes")]
 
 WavelengthNm = Annotated[float, InUnit("nm", at_least=100, at_most=20_000, example="632 nm")]
