@@ -21,6 +21,14 @@ _FONTS = "matplotlib/mpl-data/fonts"
 """Matplotlib keeps the fonts it has drawn with open, for the life of the process."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def libusb() -> None:
+    """Have pyvisa-py open libusb, whose descriptors stay until the process ends, before any test is watched."""
+    import pyvisa
+
+    pyvisa.ResourceManager("@py")
+
+
 @pytest.fixture(autouse=True)
 def nothing_left_behind() -> Iterator[None]:
     """Fail a test that leaves a thread, a child process, a socket or an open file.

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import pyvisa
 
 from labctl.errors import ConnectionLost, InputError
 from labctl.transport.link import ByteLink
@@ -75,12 +74,6 @@ def _receive(link: ByteLink, count: int) -> bytes:
         assert more, f"only {data!r} came"
         data += more
     return data
-
-
-@pytest.fixture(scope="module", autouse=True)
-def visa() -> None:
-    """Have pyvisa-py open libusb, which it keeps until the process ends."""
-    pyvisa.ResourceManager("@py")
 
 
 def test_bytes_go_both_ways_unchanged(wire: tuple[ByteLink, FarEnd]) -> None:
