@@ -19,14 +19,8 @@ from labctl.config.sample import SampleConfig
 from labctl.errors import BenchOpenError, InputError, InstrumentError, LabctlError, OpenFailure
 from labctl.roles import SAFE_ORDER, Attenuator, Detector, EnergyMeter, Identity, Instrument, Shutter, Spectrograph
 from labctl.transport.adapter import WireAdapter
-from labctl.transport.opening import (
-    LaboratoryLink,
-    OpenRequest,
-    Session,
-    is_simulated,
-    open_laboratory,
-    open_link,
-)
+from labctl.transport.opening import is_simulated, open_laboratory, open_link
+from labctl.transport.session import LaboratoryLink, OpenRequest, Session
 from labctl.transport.settings import WireSettings
 
 log = logging.getLogger(__name__)

@@ -82,7 +82,7 @@ def watch(engine, liveness_s, start_s):
 
     Liveness (``alive`` from a thread of its own) and progress (``expect`` from the run) are apart: a run that waits
     long says so beforehand, a run that is stuck does not. ``quiet`` announces work that may hold the interpreter for
-    longer than the liveness limit (imports, sealing, fits), always with the shutter closed; the next ``expect`` ends it.
+    longer than the liveness limit (imports, sealing, fits), always with the shutter closed; ``expect`` ends it.
     """
     alive_by = time.monotonic() + start_s
     progress_by = alive_by

@@ -14,7 +14,8 @@ from labctl.clock import VirtualClock
 from labctl.errors import InputError
 from labctl.run.plan import Plan
 from labctl.run.request import PreparedRun
-from labctl.transport.opening import Session, open_laboratory
+from labctl.transport.opening import open_laboratory
+from labctl.transport.session import Session
 
 _ROW_BYTES = 512
 _SPECTRUM_BYTES = 2048 * 5

@@ -12,7 +12,7 @@ from labctl.sim.link import EmulatorChannel, EmulatorLink
 from labctl.sim.remote import RemoteLaboratory, RemoteLibrary, RemoteWire
 from labctl.sim.stand import Stand, has_emulator, is_wire
 from labctl.transport.link import ByteLink, LibraryChannel
-from labctl.transport.opening import LaboratoryLink, OpenRequest, Session
+from labctl.transport.session import LaboratoryLink, OpenRequest, Session
 from labctl.transport.settings import LibrarySettings
 from labctl.transport.wire import split_host_port
 

@@ -25,7 +25,7 @@ from labctl.transport.settings import LibrarySettings, Parameter
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from labctl.transport.opening import OpenRequest
+    from labctl.transport.session import OpenRequest
 
 log = logging.getLogger(__name__)
 

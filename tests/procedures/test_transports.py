@@ -43,7 +43,8 @@ def assert_same_rows(path: str, other: str, *, except_for: set[str]) -> None:
             for name in columns:
                 if name not in except_for:
                     assert np.array_equal(columns[name], others[name], equal_nan=columns[name].dtype.kind == "f"), name
-            assert np.array_equal(np.asarray(run.array("spectrum", stream)), np.asarray(again.array("spectrum", stream)))
+            spectra = [np.asarray(one.array("spectrum", stream)) for one in (run, again)]
+            assert np.array_equal(*spectra)
 
 
 @pytest.mark.slow

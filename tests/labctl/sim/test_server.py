@@ -29,7 +29,7 @@ from labctl.sim.server import LaboratoryServer, run_server
 from labctl.sim.serving import LaboratoryService
 from labctl.sim.stand import Stand
 from labctl.sim.transport import EmulatorChannel, EmulatorLink, LocalLaboratory, open_laboratory, open_sim, open_sim_tcp
-from labctl.transport.opening import OpenRequest, Session
+from labctl.transport.session import OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, LinkSettings, Parameter, WireSettings
 
 _WAIT_S = 20.0

@@ -25,7 +25,7 @@ from labctl.sim.transport import (
     open_sim_tcp,
     without_served_at,
 )
-from labctl.transport.opening import OpenRequest, Session
+from labctl.transport.session import OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, LinkSettings, Parameter, WireSettings
 
 _JOIN_S = 20.0

@@ -11,15 +11,8 @@ import pytest
 from labctl.clock import VirtualClock
 from labctl.errors import InputError
 from labctl.transport import opening
-from labctl.transport.opening import (
-    OpenRequest,
-    Session,
-    has_virtual_time,
-    is_simulated,
-    open_laboratory,
-    open_link,
-    scheme_of,
-)
+from labctl.transport.opening import has_virtual_time, is_simulated, open_laboratory, open_link, scheme_of
+from labctl.transport.session import OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, LinkSettings, WireSettings
 from labctl.transport.wire import SocketLink
 

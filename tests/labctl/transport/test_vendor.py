@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from labctl.clock import RealClock
 from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
-from labctl.transport.opening import OpenRequest, Session, open_link
+from labctl.transport.opening import open_link
+from labctl.transport.session import OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, Parameter, WireSettings
 from labctl.transport.vendor import VendorHost, library_files
 
