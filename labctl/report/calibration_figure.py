@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def draw(run: Run, data: Mapping[str, Any]) -> Figure:
-    """Draw the readings, and the fit where the stored result holds its four numbers."""
+    """Draw the readings, and the fit where the stored result holds it."""
     figure, axes = draw_signal(run, data)
     result = data.get("result")
     law = _malus(result) if isinstance(result, Mapping) else None
@@ -35,12 +35,6 @@ def draw(run: Run, data: Mapping[str, Any]) -> Figure:
 
 def _malus(result: Mapping[str, Any]) -> tuple[float, float, float] | None:
     """Get angle of full transmission (°), lowest and highest energy (J) from the stored fit."""
-
-    def value(name: str) -> float | None:
-        entry = result.get(name)
-        return number(entry.get("value")) if isinstance(entry, Mapping) else number(entry)
-
-    theta0, full, low, high = (value(n) for n in ("theta0", "full_energy", "transmission_min", "transmission_max"))
-    if theta0 is None or full is None or low is None:
-        return None
-    return theta0, full * low, full * (1.0 if high is None else high)
+    entries = [result.get(name) for name in ("theta0", "minimum_energy", "full_energy")]
+    theta0, low, high = (number(entry.get("value")) if isinstance(entry, Mapping) else None for entry in entries)
+    return None if theta0 is None or low is None or high is None else (theta0, low, high)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from labctl.report.wording import (
     reading,
     rounded,
     started_text,
+    typeset,
     unit_text,
     value_text,
     wall_text,
@@ -31,6 +33,7 @@ from labctl.store.source import Event
 
 Rows = tuple[tuple[str, str], ...]
 
+_LOGLOG_KNEE = "knee of ln I against ln F"
 _STATUS = {
     "finished": "every point of the plan was measured",
     "aborted": "ended on request before its plan was done",
@@ -163,7 +166,7 @@ def _sample(sample: Mapping[str, Any], prefix: str = "") -> Rows:
         if isinstance(value, Mapping):
             rows += _sample(value, f"{label_text(str(key))}: ")
         elif value not in (None, ""):
-            rows.append((prefix + label_text(name), unit_text(value) if isinstance(value, str) else value_text(value)))
+            rows.append((prefix + label_text(name), typeset(value_text(value))))
     return tuple(rows)
 
 
@@ -206,7 +209,9 @@ def _why_no_headline(run: Run, data: Mapping[str, Any]) -> str:
 
 def _convention(entry: Mapping[str, Any]) -> str:
     name = str(entry.get("convention") or "")
-    return f"incident fluence, {CONVENTIONS.get(name, name)}" if name else ""
+    parts = [_LOGLOG_KNEE] if entry.get("definition") == "loglog_knee" else []
+    parts += [f"incident fluence, {CONVENTIONS.get(name, name)}"] if name else []
+    return " · ".join(parts)
 
 
 def _systematic(entry: Mapping[str, Any]) -> str:
@@ -219,7 +224,7 @@ def _fit(entry: Mapping[str, Any]) -> Rows:
     if not entry:
         return ()
     unit = unit_text(entry.get("unit"))
-    rows = [("Definition", "knee of ln I against ln F" if entry.get("definition") == "loglog_knee" else "")]
+    rows = [("Definition", _LOGLOG_KNEE if entry.get("definition") == "loglog_knee" else "")]
     rows.append(("Model", str(entry.get("model") or "")))
     for name, title in (
         ("slope_below", "Slope below"),
@@ -296,7 +301,7 @@ def _course(run: Run) -> Rows:
     if ends:
         rows.append(("Duration", duration_text(max(ends))))
     for column, title, unit, total in (
-        ("open_s", "Light on the sample", "s", np.nansum),
+        ("open_s", "Shutter open", "s", np.nansum),
         ("dose_j_cm2", "Dose on the spot", "J/cm²", np.nanmax),
     ):
         stream = run.default_stream
@@ -332,7 +337,7 @@ def _provenance(header: Mapping[str, Any], origin: Mapping[str, Any], entry: Map
     state = "no uncommitted changes" if not diff else f"UNCOMMITTED CHANGES: {lines} lines of diff, kept in the run"
     bench = _mapping(header.get("bench"))
     rows = [
-        ("Bench", " · ".join(dict.fromkeys(str(bench[k]) for k in ("name", "file") if bench.get(k)))),
+        ("Bench", " · ".join(Path(str(bench[k])).name for k in ("name", "file") if bench.get(k))),
         ("Seed of the simulation", value_text(header.get("seed")) if header.get("simulated") else ""),
         ("git commit", f"{git['commit']}, {state}" if git.get("commit") else "not run from a git checkout"),
         ("Platform", str(origin.get("platform") or "")),

@@ -67,7 +67,7 @@ def _draw_spectra(
     from matplotlib import colormaps
     from matplotlib.colors import ListedColormap, LogNorm
 
-    style.panel(axes, "a", simulated=simulated, mark=(0.21, 0.935))
+    style.panel(axes, "a", simulated=simulated, mark=(0.5, 0.075))
     axes.set_xlabel("Wavelength (nm)")
     axes.set_ylabel("Emission (counts per pulse and nm)")
     lines = [] if spectra is None else [_above_noise(spectra.wavelength_nm, line) for line in spectra.emission]

@@ -50,9 +50,11 @@ def interval(value: Any) -> tuple[float, float] | None:
 
 def unit_text(unit: Any) -> str:
     """Write a unit as in print: ``uJ/cm^2`` becomes ``µJ/cm²``; no unit and ``1`` become the empty text."""
-    text = str(unit or "")
-    if text == "1":
-        return ""
+    return "" if unit in (None, "1") else typeset(str(unit))
+
+
+def typeset(text: str) -> str:
+    """Write the units within a text as in print."""
     text = re.sub(r"\bu(?=[AJVWgms]\b)", "µ", text)
     text = re.sub(r"\^(-?\d+)", lambda match: match.group(1).translate(_SUPERSCRIPT), text)
     return re.sub(r"\bdeg\b", "°", text.replace("degC", "°C"))
@@ -60,10 +62,20 @@ def unit_text(unit: Any) -> str:
 
 def rounded(value: float, half_width: float | None = None) -> str:
     """Write a number to the second digit of its uncertainty; without one, to four digits."""
-    if half_width is None or not half_width > 0 or not 1e-3 <= abs(value) < 1e5:
+    if value != 0 and not 1e-3 <= abs(value) < 1e5:
+        return _with_power(value, half_width)
+    if half_width is None or not half_width > 0:
         return f"{value:#.4g}".rstrip(".").replace("-", "−")
     decimals = min(max(1 - math.floor(math.log10(half_width)), 0), 8)
     return f"{value:.{decimals}f}".replace("-", "−")
+
+
+def _with_power(value: float, half_width: float | None) -> str:
+    digits = 3
+    if half_width is not None and half_width > 0:
+        digits = math.floor(math.log10(abs(value))) - math.floor(math.log10(half_width)) + 1
+    mantissa, exponent = f"{value:.{min(max(digits, 0), 8)}e}".split("e")
+    return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPT)}".replace("-", "−")
 
 
 def range_text(ends: tuple[float, float] | None, half_width: float | None = None) -> str:

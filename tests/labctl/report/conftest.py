@@ -64,7 +64,15 @@ def header(**changes: Any) -> dict[str, Any]:
         "procedure": "fluence-sweep",
         "parameters": {"expected_threshold": 28.0, "fluences": None, "averages": 3, "zero_meter": True},
         "bench": {"name": "simulated", "file": "simulated.toml"},
-        "sample": {"name": "film-7", "material": "CdSe/CdS@ZnO", "substrate": "glass", "form": "film"},
+        "sample": {
+            "spot": "1",
+            "name": "film-7",
+            "material": "CdSe/CdS@ZnO",
+            "substrate": "",
+            "thickness_nm": None,
+            "expected_threshold_uj_cm2": "28.0 uJ/cm^2",
+            "excitation": {"cross_section_cm2": "2.6e-14 cm^2"},
+        },
         "plan": {"max_points": 38, "stages": [{"name": "coarse", "max_points": 8}]},
         "provenance": {
             "versions": {"python": "3.11.9", "numpy": "2.4.0", "pyvisa": ""},

@@ -185,7 +185,7 @@ def test_a_run_that_names_no_signal_says_so(make_plain: Make) -> None:
 def test_an_attenuator_calibration_shows_malus_law_through_its_points(make_plain: Make) -> None:
     angle = np.linspace(0.0, 90.0, 25)
     energy = 38e-6 * (0.001 + 0.999 * np.cos(2 * np.radians(angle - 7.3)) ** 2)
-    names = {"theta0": 7.3, "full_energy": 38e-6, "transmission_min": 0.001, "transmission_max": 1.0}
+    names = {"theta0": 7.3, "full_energy": 38e-6, "minimum_energy": 38e-9}
     path = make_plain(
         {"angle_deg": angle, "energy_j": energy, "energy_error_j": 0.01 * energy},
         procedure="attenuator-calibration",

@@ -26,7 +26,7 @@ def test_a_finished_run(make_sweep: Make) -> None:
     assert found.headline.ci68
     assert found.headline.ci95
     assert found.systematic == "±1 %"
-    assert found.convention == "incident fluence, peak of the Gaussian spot"
+    assert found.convention == "knee of ln I against ln F · incident fluence, peak of the Gaussian spot"
     assert (found.status.level, found.safe.level) == ("good", "good")
     assert found.photodamage is not None
     assert found.photodamage.level == "good"
@@ -38,6 +38,13 @@ def test_a_finished_run(make_sweep: Make) -> None:
     assert "0123456789abcdef, UNCOMMITTED CHANGES: 1 lines" in dict(found.provenance)["git commit"]
     assert "pyvisa" not in dict(found.provenance)["Versions"]
     assert len(dict(found.provenance)["SHA-256 of the fitted data"]) == 64
+    assert dict(found.sample_table) == {
+        "spot": "1",
+        "name": "film-7",
+        "material": "CdSe/CdS@ZnO",
+        "expected threshold": "28.0 µJ/cm²",
+        "excitation: cross section": "2.6e-14 cm²",
+    }
     assert [name for name, _ in found.files] == ["bench file", "calibration: attenuator"]
     assert found.instruments[0][0] == "shutter"
     assert dict(found.parameters)["fluences"] == "not given"
