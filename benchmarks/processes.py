@@ -45,8 +45,8 @@ def guard_cost(directory: Path, repeats: int) -> tuple[float, float]:
     resident memory of the guard in MB then (nan where the system does not tell).
     """
     engine = [sys.executable, "-I", "-S", "-c", _IDLE_ENGINE]
-    config = {"engine": engine, "safe": engine, "liveness_s": 10.0, "start_s": 10.0, "safe_s": 10.0}
-    config["log"] = str(directory / "engine.log")
+    limits = dict.fromkeys(("liveness_s", "start_s", "safe_s", "record_s"), 10.0)
+    config = {"engine": engine, "safe": engine, **limits, "log": str(directory / "engine.log"), "remove": []}
     times, memories = [], []
     for _ in range(repeats):
         start = time.perf_counter()
