@@ -8,6 +8,7 @@ the calibration of the attenuator only sets the angle.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -16,10 +17,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.analysis.knee import NoThreshold
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
-from labctl.bench.bench import Bench, malus_law, pump_limits
+from labctl.bench.bench import Bench
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError
@@ -32,9 +32,18 @@ from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
 from procedures.sweep.frames import Frames
 from procedures.sweep.layout import frame_layout, point_layout
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
+from procedures.sweep.stages import (
+    PointLight,
+    check_reach,
+    dark_stage,
+    fine_stage,
+    listed_stage,
+    reach_uj_cm2,
+    scatter_stage,
+)
 
-_MOVE_S = 1.5
-_METER_S = 0.3
+log = logging.getLogger(__name__)
+
 _RETAKES = 3
 _COARSE_SPAN = (0.1, 5.0)
 _SAME_LINE_NM = 5.0
@@ -91,33 +100,14 @@ class FluenceSweep(SweepProcedure):
         self._complete(bench, sample)
         ladder = self._ladder()
         fluences = self._first_fluences()
-        low, high = self._reach(bench)
-        self._check_reach(fluences, low, high)
+        reach = reach_uj_cm2(bench)
+        check_reach(fluences, reach)
         expected = float(np.median(fluences)) if self.expected_threshold is None else self.expected_threshold
-        rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
-        open_s = self._open_s(ladder.longest_s)
-        stages = [
-            Stage(
-                "dark",
-                "dark",
-                len(ladder.exposures_s),
-                self.dark_frames * ladder.longest_s / 2,
-                tuple({"exposure_s": exposure} for exposure in ladder.exposures_s),
-            )
-        ]
+        stages = [dark_stage(ladder, self.dark_frames)]
         if self.scatter_frames:
-            scatter = {"fluence_uj_cm2": min(expected, high), "exposure_s": ladder.middle_s}
-            stages.append(
-                Stage(
-                    "scatter",
-                    "scatter",
-                    1,
-                    _MOVE_S + self.scatter_frames * ladder.middle_s,
-                    (scatter,),
-                    {"fluence_uj_cm2": (scatter["fluence_uj_cm2"], scatter["fluence_uj_cm2"])},
-                )
-            )
-        stages += self._sample_stages(fluences, (low, high), open_s, rate_hz)
+            stages.append(scatter_stage(min(expected, reach[1]), ladder, self.scatter_frames))
+        rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
+        stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, rate_hz))
         warnings = (
             []
             if self.order == "ascending"
@@ -155,16 +145,17 @@ class FluenceSweep(SweepProcedure):
         """Place the fine pass around the threshold that the coarse pass shows."""
         coarse = [entry.row for entry in rows if entry.point.stage == "coarse"]
         column = {name: np.array([row[name] for row in coarse]) for name in ("fluence_uj_cm2", "band_intensity")}
+        low, high = stage.bounds["fluence_uj_cm2"]
         try:
             found = live_threshold(
                 column["fluence_uj_cm2"],
                 column["band_intensity"],
                 saturated=np.array([row["saturated_pixels"] > 0 for row in coarse]),
             ).value
-        except NoThreshold:
+            return self._settings(refine_fluences(found, stage.max_points, low, high))
+        except ValueError as reason:  # no threshold in the coarse pass, or none the bench can reach around
+            log.warning("the fine pass is spread evenly: %s", reason)
             return self._even_settings(stage)
-        low, high = stage.bounds["fluence_uj_cm2"]
-        return self._settings(refine_fluences(found, stage.max_points, low, high))
 
     def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Measure one point of any stage."""
@@ -215,12 +206,7 @@ class FluenceSweep(SweepProcedure):
         with pump.light():
             fluence, reading = pump.read_fluence(self.pulses)
             spectrum = bench.spectrometer.acquire(exposure_s, self.averages)
-            for _ in range(_RETAKES):
-                better_s = self._better_exposure(spectrum, ladder)
-                if better_s is None:
-                    break
-                self._stop_if_asked()
-                spectrum = bench.spectrometer.acquire(better_s, self.averages)
+            spectrum = self._retaken(spectrum, ladder)
             overlap_s, overlap_ratio = self._overlap(spectrum)
         self._account(fluence.uj_cm2)
         pulses = self._pulses_in(spectrum)
@@ -255,6 +241,17 @@ class FluenceSweep(SweepProcedure):
         }
         mask = spectrum.saturated.astype(np.uint8) | (spectrum.cosmic.astype(np.uint8) << 1)
         return Record(row, {"spectrum": _single(spectrum.counts), "mask": mask})
+
+    def _retaken(self, spectrum: Spectrum, ladder: ExposureLadder) -> Spectrum:
+        """Take a spectrum again while its exposure is far off, always in the direction of the first correction."""
+        first_s = spectrum.exposure_s
+        for _ in range(_RETAKES):
+            better_s = self._better_exposure(spectrum, ladder)
+            if better_s is None or (better_s > spectrum.exposure_s) != (better_s > first_s):
+                break
+            self._stop_if_asked()
+            spectrum = self._bench.spectrometer.acquire(better_s, self.averages)
+        return spectrum
 
     def _better_exposure(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
         """Get the exposure with which to take the spectrum again, or None if it is good enough."""
@@ -297,40 +294,20 @@ class FluenceSweep(SweepProcedure):
         """Pulses within the exposures: the shutter is open throughout, so rate times exposure, at least one."""
         return max(round(spectrum.total_exposure_s * self._bench.pump.repetition_rate_hz), 1)
 
-    def _sample_stages(
-        self, fluences: tuple[float, ...], reach: tuple[float, float], open_s: float, rate_hz: float
+    def _emission_stages(
+        self, fluences: tuple[float, ...], reach: tuple[float, float], light: PointLight
     ) -> list[Stage]:
-        low, high = reach
-        point_s = _MOVE_S + open_s / 2
-
-        def stage(name: str, points: int, settings: tuple[Mapping[str, Any], ...] | None, top: float) -> Stage:
-            values = [entry["fluence_uj_cm2"] for entry in settings or ()]
-            bottom = min(values, default=low)
-            # Of all thresholds it may find, an adaptive stage around the highest gives the highest dose.
-            highest = values if settings is not None else refine_fluences(top / FINE_RANGE[1], points, low, top)
-            dose = sum(highest) * 1e-6 * open_s * rate_hz
-            return Stage(
-                name,
-                "points",
-                points,
-                point_s,
-                settings,
-                {"fluence_uj_cm2": (bottom, max(values, default=top))},
-                dose,
-                open_s * points,
-            )
-
         if self.fluences is not None:
-            stages = [stage("listed", len(fluences), self._settings(fluences), max(fluences))]
+            stages = [listed_stage("listed", self._settings(fluences), light)]
         else:
-            # The fine pass goes no further than the coarse one may show: 3.5 thresholds, the highest at the top.
-            top = min(high, 3.5 * max(fluences))
-            stages = [stage("coarse", len(fluences), self._settings(fluences), max(fluences))]
+            stages = [listed_stage("coarse", self._settings(fluences), light)]
             if self.fine_points:
-                stages.append(stage("fine", self.fine_points, None, top))
+                # A threshold at the top of the coarse pass asks for fluences beyond it.
+                top = min(reach[1], FINE_RANGE[1] * max(fluences))
+                stages.append(fine_stage(self.fine_points, (reach[0], top), light))
         if self.return_points:
-            lowest = tuple(sorted(fluences)[: self.return_points])
-            stages.append(stage("return", len(lowest), self._settings(lowest), max(lowest)))
+            lowest = sorted(fluences)[: self.return_points]
+            stages.append(listed_stage("return", self._settings(lowest), light))
         return stages
 
     def _settings(self, fluences: Sequence[float] | NDArray[np.float64]) -> tuple[Mapping[str, Any], ...]:
@@ -368,26 +345,6 @@ class FluenceSweep(SweepProcedure):
             )
         return tuple(coarse_fluences(self.expected_threshold, self.coarse_points, _COARSE_SPAN))
 
-    @staticmethod
-    def _reach(bench: BenchConfig) -> tuple[float, float]:
-        """Lowest and highest fluence that attenuator and limits allow; a margin keeps clear of the extinction."""
-        law, limits = malus_law(bench), pump_limits(bench)
-        if bench.pump is None:
-            raise InputError(f"the bench {bench.name!r} has no [pump]", where=bench.file)
-        scale = bench.pump.pick_off_ratio * 1e6 / bench.pump.geometry().area_cm2
-        return law.minimum_j * scale * 1.5, min(law.maximum_j * scale, limits.fluence_uj_cm2)
-
-    @staticmethod
-    def _check_reach(fluences: Sequence[float], low: float, high: float) -> None:
-        outside = [value for value in fluences if not low <= value <= high]
-        if outside:
-            raise InputError(
-                f"{len(outside)} of {len(fluences)} fluences cannot be set: {min(outside):.4g} to {max(outside):.4g}"
-                f" uJ/cm^2; the bench gives {low:.4g} to {high:.4g} uJ/cm^2",
-                where="attenuator calibration and limits.fluence of the bench",
-                todo="choose other fluences or another expected-threshold, or change the neutral-density filter",
-            )
-
     def _check_parameters(self) -> None:
         if self.band is not None and (len(self.band) != 2 or self.band[0] >= self.band[1]):
             raise InputError("the band needs two wavelengths, the shorter first", todo="e.g. band='600, 680 nm'")
@@ -408,10 +365,6 @@ class FluenceSweep(SweepProcedure):
 
     def _ladder(self) -> ExposureLadder:
         return ExposureLadder(self.exposure_min, self.exposure_max)
-
-    def _open_s(self, longest_s: float) -> float:
-        """Upper bound of the time the shutter is open for a point: retakes and the overlap included."""
-        return _METER_S + longest_s * (2 * self.averages + 1)
 
     def _excitons(self, fluence_uj_cm2: float) -> float:
         if self.cross_section is None:

@@ -1,0 +1,105 @@
+"""The stages of a fluence sweep with their hard bounds on points, fluence, light and dose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.analysis.sweep_design import FINE_RANGE, refine_fluences
+from labctl.bench.bench import malus_law, pump_limits
+from labctl.config.bench import BenchConfig
+from labctl.errors import InputError
+from labctl.run.plan import Stage
+from procedures.sweep.exposure import ExposureLadder
+
+Settings = tuple[Mapping[str, Any], ...]
+
+MOVE_S = 1.5
+"""Expected time to turn the attenuator and to work the shutter."""
+METER_S = 0.4
+"""Expected time to read the energy meter."""
+_EXTINCTION_MARGIN = 1.5
+"""Lowest energy that is asked for, in units of the calibrated minimum: nearer to it the angle means nothing."""
+_RETAKE_SHARE = 4 / 3
+"""Retakes go one way in steps of four or more, so all exposures of a point sum to less than this times the longest."""
+
+
+@dataclass(frozen=True)
+class PointLight:
+    """Upper bounds of the light in one point.
+
+    :param open_s: Time with the shutter open, in s.
+    :param repetition_rate_hz: Repetition rate of the laser.
+    """
+
+    open_s: float
+    repetition_rate_hz: float
+
+    @classmethod
+    def of(cls, ladder: ExposureLadder, averages: int, repetition_rate_hz: float) -> PointLight:
+        """Get the bounds for a spectrum of ``averages`` exposures, its retakes and one exposure of overlap."""
+        return cls(METER_S + ladder.longest_s * (averages * _RETAKE_SHARE + 1), repetition_rate_hz)
+
+    def dose_j_cm2(self, fluences_uj_cm2: Sequence[float]) -> float:
+        """Get the dose of one point at each fluence, in J/cm²."""
+        return float(sum(fluences_uj_cm2)) * 1e-6 * self.open_s * self.repetition_rate_hz
+
+
+def reach_uj_cm2(bench: BenchConfig) -> tuple[float, float]:
+    """Get the lowest and highest fluence that attenuator and limits of a bench allow, in µJ/cm²."""
+    law, limits = malus_law(bench), pump_limits(bench)
+    if bench.pump is None:
+        raise InputError(f"the bench {bench.name!r} has no [pump]", where=bench.file)
+    scale = bench.pump.pick_off_ratio * 1e6 / bench.pump.geometry().area_cm2
+    return law.minimum_j * scale * _EXTINCTION_MARGIN, min(law.maximum_j * scale, limits.fluence_uj_cm2)
+
+
+def check_reach(fluences: Sequence[float], reach: tuple[float, float]) -> None:
+    """Refuse fluences that cannot be set; raises InputError that names the range of the bench."""
+    outside = [value for value in fluences if not reach[0] <= value <= reach[1]]
+    if outside:
+        raise InputError(
+            f"{len(outside)} of {len(fluences)} fluences cannot be set: {min(outside):.4g} to {max(outside):.4g}"
+            f" uJ/cm^2; the bench gives {reach[0]:.4g} to {reach[1]:.4g} uJ/cm^2",
+            where="attenuator calibration and limits.fluence of the bench",
+            todo="choose other fluences or another expected-threshold, or change the neutral-density filter",
+        )
+
+
+def dark_stage(ladder: ExposureLadder, frames: int) -> Stage:
+    """Dark frames at every exposure of the ladder, shutter closed."""
+    mean_s = sum(ladder.exposures_s) / len(ladder.exposures_s)
+    settings = tuple({"exposure_s": exposure} for exposure in ladder.exposures_s)
+    return Stage("dark", "dark", len(settings), frames * mean_s, settings)
+
+
+def scatter_stage(fluence_uj_cm2: float, ladder: ExposureLadder, frames: int) -> Stage:
+    """One frame of pump scatter; the sample is out of the beam, so it gets no dose."""
+    settings = ({"fluence_uj_cm2": fluence_uj_cm2, "exposure_s": ladder.middle_s},)
+    bounds = {"fluence_uj_cm2": (fluence_uj_cm2, fluence_uj_cm2)}
+    return Stage("scatter", "scatter", 1, MOVE_S + METER_S + frames * ladder.middle_s, settings, bounds)
+
+
+def listed_stage(name: str, settings: Settings, light: PointLight) -> Stage:
+    """Points at fluences that are known beforehand."""
+    fluences = [entry["fluence_uj_cm2"] for entry in settings]
+    bounds = {"fluence_uj_cm2": (min(fluences), max(fluences))}
+    open_s = light.open_s * len(fluences)
+    return Stage(name, "points", len(fluences), _point_s(light), settings, bounds, light.dose_j_cm2(fluences), open_s)
+
+
+def fine_stage(points: int, reach: tuple[float, float], light: PointLight) -> Stage:
+    """Points around a threshold that is not known yet, anywhere within reach.
+
+    Of all thresholds it may find, the highest gives the highest dose.
+    """
+    low, top = reach
+    dose = light.dose_j_cm2([float(value) for value in refine_fluences(top / FINE_RANGE[1], points, low, top)])
+    bounds = {"fluence_uj_cm2": reach}
+    return Stage("fine", "points", points, _point_s(light), None, bounds, dose, light.open_s * points)
+
+
+def _point_s(light: PointLight) -> float:
+    """Expected duration of a point: most exposures are far shorter than the longest."""
+    return MOVE_S + METER_S + light.open_s / 3
