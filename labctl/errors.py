@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
+from typing import Any
 
 
 class ExitCode(IntEnum):
@@ -186,10 +188,14 @@ class OpenFailure:
 
 @dataclass
 class BenchOpenError(LabctlError):
-    """Every role of a bench that could not be opened, together, as a tree."""
+    """Every role of a bench that could not be opened, together, as a tree.
+
+    :param safe_report: What became of those that did open (a :class:`labctl.bench.safe.SafeReport`).
+    """
 
     bench: str
     failures: Sequence[OpenFailure] = field(default_factory=tuple)
+    safe_report: Any = None
 
     def __post_init__(self) -> None:
         lines = [f"bench {self.bench!r}: {len(self.failures)} instrument(s) could not be opened"]
@@ -201,9 +207,15 @@ class BenchOpenError(LabctlError):
         LabctlError.__init__(
             self,
             "\n".join(lines),
-            state="instruments that did open were made safe and closed again",
+            state=self._state_left(),
             todo="check power, cable and the `resource` lines in the bench file; `labctl bench check` tries again",
         )
+
+    def _state_left(self) -> str:
+        if self.safe_report is None or self.safe_report.state != "unconfirmed":
+            return "instruments that did open were made safe and closed again"
+        steps = "; ".join(f"{entry.role}: {entry.step.action}" for entry in self.safe_report.unconfirmed)
+        return f"SAFE STATE UNCONFIRMED, go to the bench and look: {steps}; all connections are closed"
 
     def as_dict(self) -> dict[str, object]:
         tree = []

@@ -71,7 +71,7 @@ class Bench:
         """Open the instruments of a bench.
 
         Every role is tried. If any fails, those that did open are made safe and closed, and one BenchOpenError names
-        all failures as a tree.
+        all failures as a tree. What moves is not started where the shutter failed: it may be open.
 
         :param roles: Roles to open; all of the bench if None.
         :param sample: The sample, for a simulated laboratory.
@@ -89,20 +89,19 @@ class Bench:
         )
         locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
         locks.acquire()
+        bench = cls(config, session, {}, {}, locks)
         try:
             if needs_laboratory(config):
                 open_laboratory(session)
-            instruments, failures = _open_all(config, session, wanted)
-            identities, more = _start_all(config, instruments)
+            failures = [*bench._connect_all(wanted), *bench._start_all(wanted)]
         except BaseException:
-            locks.release()
-            raise
-        bench = cls(config, session, instruments, identities, locks)
-        failures.extend(more)
-        if failures:
             bench.make_safe()
             bench.close()
-            raise BenchOpenError(config.name, failures)
+            raise
+        if failures:
+            report = bench.make_safe()
+            bench.close()
+            raise BenchOpenError(config.name, failures, report)
         return bench
 
     @property
@@ -166,12 +165,14 @@ class Bench:
         for role, instrument in self.instruments.items():
             try:
                 instrument.close()
-            except (LabctlError, OSError):
+            except Exception:  # a driver that breaks its promise must not keep the others open
                 log.exception("%s could not be closed", role)
         self.instruments = {}
-        if self._session.laboratory is not None:
-            self._session.laboratory.close()
-        self._locks.release()
+        try:
+            if self._session.laboratory is not None:
+                self._session.laboratory.close()
+        finally:
+            self._locks.release()
 
     def __enter__(self) -> Bench:
         return self
@@ -179,6 +180,35 @@ class Bench:
     def __exit__(self, *_: object) -> None:
         self.make_safe()
         self.close()
+
+    def _connect_all(self, roles: Sequence[str]) -> list[OpenFailure]:
+        """Connect every role; what keeps light off the sample comes first. Get those that failed."""
+        failures: list[OpenFailure] = []
+        for role in roles:
+            entry = self.config.instruments[role]
+            try:
+                self.instruments[role] = _connect(role, entry.driver, entry.resource, entry.options.data, self._session)
+            except Exception as error:  # drivers of other packages may fail in any way
+                failures.append(OpenFailure(role, entry.driver, entry.resource, _told(error)))
+        return failures
+
+    def _start_all(self, roles: Sequence[str]) -> list[OpenFailure]:
+        """Bring every connected instrument into its working state and ask who it is. Get those that failed."""
+        failures: list[OpenFailure] = []
+        dark = "shutter" not in roles or "shutter" in self.instruments
+        for role, instrument in self.instruments.items():
+            entry = self.config.instruments[role]
+            try:
+                start_up = getattr(instrument, "start_up", None)
+                if start_up is not None and dark:
+                    start_up()
+                self.identities[role] = instrument.identify()
+            except Exception as error:  # as above
+                dark = dark and role != "shutter"
+                if isinstance(error, InstrumentError):
+                    error.role = error.role or role
+                failures.append(OpenFailure(role, entry.driver, entry.resource, _told(error)))
+        return failures
 
     def _role(self, role: str) -> Instrument:
         try:
@@ -248,21 +278,6 @@ def _roles_to_open(config: BenchConfig, roles: Sequence[str] | None) -> list[str
     return sorted(wanted, key=lambda role: (SAFE_ORDER.index(role) if role in SAFE_ORDER else len(SAFE_ORDER), role))
 
 
-def _open_all(
-    config: BenchConfig, session: Session, roles: Sequence[str]
-) -> tuple[dict[str, Instrument], list[OpenFailure]]:
-    """Connect every role; what keeps light off the sample comes first."""
-    instruments: dict[str, Instrument] = {}
-    failures: list[OpenFailure] = []
-    for role in roles:
-        entry = config.instruments[role]
-        try:
-            instruments[role] = _connect(role, entry.driver, entry.resource, entry.options.data, session)
-        except (LabctlError, OSError) as error:
-            failures.append(OpenFailure(role, entry.driver, entry.resource, error))
-    return instruments, failures
-
-
 def _connect(role: str, driver: str, resource: str, options: dict[str, Any], session: Session) -> Instrument:
     (entry,) = entry_points(group="labctl.drivers", name=driver)
     driver_class: Any = entry.load()
@@ -276,24 +291,14 @@ def _connect(role: str, driver: str, resource: str, options: dict[str, Any], ses
     return driver_class(adapter, name=f"{role} ({driver})", clock=session.clock, **options)
 
 
-def _start_all(
-    config: BenchConfig, instruments: dict[str, Instrument]
-) -> tuple[dict[str, Identity], list[OpenFailure]]:
-    """Bring every connected instrument into its working state and ask who it is."""
-    identities: dict[str, Identity] = {}
-    failures: list[OpenFailure] = []
-    for role, instrument in instruments.items():
-        entry = config.instruments[role]
-        try:
-            start_up = getattr(instrument, "start_up", None)
-            if start_up is not None:
-                start_up()
-            identities[role] = instrument.identify()
-        except (LabctlError, OSError) as error:
-            if isinstance(error, InstrumentError):
-                error.role = error.role or role
-            failures.append(OpenFailure(role, entry.driver, entry.resource, error))
-    return identities, failures
+def _told(error: Exception) -> Exception:
+    """Get an error that says what it is when printed: many of Python's own are only a word."""
+    if isinstance(error, LabctlError | OSError):
+        return error
+    log.error("a driver failed in a way it should not", exc_info=error)
+    return LabctlError(
+        f"{type(error).__name__}: {error}", todo="this is a fault in the driver; the log has the details"
+    )
 
 
 def check_resources(config: BenchConfig, *, virtual: bool) -> None:

@@ -87,27 +87,39 @@ class ExposureLedger:
             ) from error
 
     def total(self, sample: str, spot: str, *, simulated: bool) -> SpotTotal:
-        """Sum what a spot has received so far; simulated light and real light are kept apart."""
+        """Sum what a spot has received so far; simulated light and real light are kept apart. Raises StorageError."""
         if not self.path.exists():
             return SpotTotal(0.0, 0, 0.0, 0)
-        connection = self._connect()
         try:
-            row = connection.execute(
-                "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0),"
-                " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=?",
-                (sample, spot, simulated),
-            ).fetchone()
-        finally:
-            connection.close()
+            connection = self._connect()
+            try:
+                row = connection.execute(
+                    "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0),"
+                    " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=?",
+                    (sample, spot, simulated),
+                ).fetchone()
+            finally:
+                connection.close()
+        except sqlite3.Error as error:
+            raise StorageError(
+                f"the exposure ledger could not be read: {error}",
+                where=str(self.path),
+                state="nothing was moved; what the spot has received is not known",
+                todo="put the file aside and start a new one; the dose of old runs is in their own files",
+            ) from error
         return SpotTotal(float(row[0]), int(row[1]), float(row[2]), int(row[3]))
 
     def _connect(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S)
-        connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute("PRAGMA synchronous=FULL")
-        connection.execute(
-            "CREATE TABLE IF NOT EXISTS exposure (sample TEXT, spot TEXT, run TEXT, wall_s REAL, open_s REAL,"
-            " pulses INTEGER, fluence_uj_cm2 REAL, dose_j_cm2 REAL, simulated INTEGER)"
-        )
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+            connection.execute(
+                "CREATE TABLE IF NOT EXISTS exposure (sample TEXT, spot TEXT, run TEXT, wall_s REAL, open_s REAL,"
+                " pulses INTEGER, fluence_uj_cm2 REAL, dose_j_cm2 REAL, simulated INTEGER)"
+            )
+        except sqlite3.Error:
+            connection.close()
+            raise
         return connection

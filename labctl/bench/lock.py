@@ -35,10 +35,13 @@ class ResourceLocks:
         """Take all locks or none; raises InputError that names the owner of the first one taken."""
         for resource in self._resources:
             path = _lock_path(resource)
-            path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(path)
             try:
+                path.parent.mkdir(parents=True, exist_ok=True)
                 lock.acquire(timeout=0)
+                self._held.append((lock, _owner_path(path)))
+                note = {"owner": self._owner, "pid": os.getpid(), "host": socket.gethostname()}
+                _owner_path(path).write_text(json.dumps(note), encoding="utf-8")
             except Timeout:
                 self.release()
                 raise InputError(
@@ -46,9 +49,13 @@ class ResourceLocks:
                     where="lock of the bench",
                     todo="wait for that run to end, or end it; `labctl show` tells how far it is",
                 ) from None
-            note = _owner_path(path)
-            note.write_text(json.dumps({"owner": self._owner, "pid": os.getpid(), "host": socket.gethostname()}))
-            self._held.append((lock, note))
+            except OSError as error:
+                self.release()
+                raise InputError(
+                    f"the resource {resource} cannot be locked: {error}",
+                    where=str(path),
+                    todo="make that folder writable; without a lock two runs could drive one instrument",
+                ) from error
 
     def release(self) -> None:
         """Give all locks back; may be called twice."""
@@ -69,7 +76,7 @@ def _owner_path(lock: Path) -> Path:
 
 def _read_owner(lock: Path) -> str:
     try:
-        note = json.loads(_owner_path(lock).read_text())
+        note = json.loads(_owner_path(lock).read_text(encoding="utf-8"))
         return f"{note['owner']} (process {note['pid']} on {note['host']})"
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"

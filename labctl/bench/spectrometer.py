@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.clock import Clock
-from labctl.errors import Aborted, InstrumentError, InstrumentTimeout
+from labctl.errors import Aborted, InstrumentError, InstrumentTimeout, LabctlError
 from labctl.quantities import Spectrum
 from labctl.roles import Detector, Spectrograph, SpectrographGeometry
 
@@ -22,6 +22,9 @@ SATURATION_LEVEL = 0.9
 _COOLER_POLL_S = 5.0
 _COSMIC_SIGMA = 8.0
 _COSMIC_WINDOW = 9
+_SCATTER_WINDOW = 51
+_DEVIATIONS = 1.4826
+"""Standard deviations in the median of absolute deviations of a normal distribution."""
 _WAVELENGTH_TOLERANCE_NM = 0.1
 
 
@@ -46,23 +49,52 @@ def wavelength_axis_nm(
 def cosmic_rays(frames: NDArray[np.float64], read_noise_counts: float = 6.0) -> NDArray[np.bool_]:
     """Find pixels hit by a cosmic ray in frames of shape (accumulations, pixels); returns shape (pixels,).
 
-    A hit is a spike narrower than any line the spectrograph can draw (it stands ``8 σ`` above the median of its
-    neighbourhood) that is not there in the other frames; with a single frame only the first half can be asked.
+    What a frame shows beyond the others is smooth, however the light has changed meanwhile, but for the
+    rays: a hit stands 8 σ above its surroundings. σ is the greatest of read noise, shot noise and the scatter around.
+    A single frame can only be compared with itself: there a line less than 3 pixels wide is taken for a hit, and a hit
+    on a steep flank must be stronger.
     """
     suspects = np.zeros(frames.shape[1], dtype=bool)
-    half = _COSMIC_WINDOW // 2
-    median_frame = np.median(frames, axis=0)
-    for frame in frames:
-        padded = np.pad(frame, half, mode="edge")
-        windows = np.lib.stride_tricks.sliding_window_view(padded, _COSMIC_WINDOW)
-        surroundings = np.median(windows, axis=1)
-        spread = np.median(np.abs(windows - surroundings[:, None]), axis=1) * 1.4826
-        noise = np.hypot(np.maximum(spread, read_noise_counts), np.sqrt(np.abs(surroundings) + 1.0))
-        spikes = frame - surroundings > _COSMIC_SIGMA * noise
+    reference = np.median(frames, axis=0)
+    for number, frame in enumerate(frames):
         if len(frames) > 1:
-            spikes &= frame - median_frame > _COSMIC_SIGMA / 2 * noise
-        suspects |= spikes
+            # Of two frames each is the other's reference; of more, a hit in one does not move the median.
+            excess, noise = _beyond_reference(frame, frames[1 - number] if len(frames) == 2 else reference)
+        else:
+            excess, noise = _beyond_surroundings(frame)
+        suspects |= excess > _COSMIC_SIGMA * np.maximum(noise, read_noise_counts)
     return suspects
+
+
+def _beyond_reference(
+    frame: NDArray[np.float64], reference: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Get what a frame has more than a reference and its surroundings, and the noise of that, shape (pixels,) each."""
+    excess = frame - reference
+    excess -= np.median(_windows(excess, _COSMIC_WINDOW), axis=1)
+    scatter = _DEVIATIONS * np.median(_windows(np.abs(excess), _SCATTER_WINDOW), axis=1)
+    return excess, np.maximum(scatter, _shot_noise(2 * reference))
+
+
+def _beyond_surroundings(frame: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Get what a frame has more than its surroundings, and the noise of that, shape (pixels,) each."""
+    windows = _windows(frame, _COSMIC_WINDOW)
+    surroundings = np.median(windows, axis=1)
+    scatter = _DEVIATIONS * np.median(np.abs(windows - surroundings[:, None]), axis=1)
+    return frame - surroundings, np.hypot(scatter, _shot_noise(surroundings))
+
+
+def _shot_noise(counts: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shot noise for one electron per count; the offset of the ADC, taken to be the least of the frame, has none."""
+    return np.sqrt(np.maximum(counts - np.percentile(counts, 1), 0.0))
+
+
+def _windows(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Get the surroundings of every pixel, shape (pixels, width); at the ends reflected.
+
+    Not repeated: copies of the last pixel would outvote its neighbours.
+    """
+    return np.lib.stride_tricks.sliding_window_view(np.pad(values, width // 2, mode="reflect"), width)
 
 
 class Spectrometer:
@@ -90,7 +122,11 @@ class Spectrometer:
         chosen = self.spectrograph.select_grating(grating)
         reached = self.spectrograph.go_to(centre_nm)
         if abs(reached - centre_nm) > _WAVELENGTH_TOLERANCE_NM:
-            raise InstrumentError(f"the spectrograph stands at {reached} nm instead of {centre_nm} nm")
+            raise InstrumentError(
+                f"the spectrograph stands at {reached} nm instead of {centre_nm} nm",
+                role="spectrograph",
+                todo="start the spectrograph anew; check the limits of the grating",
+            )
         axis = wavelength_axis_nm(
             reached,
             chosen.lines_per_mm,
@@ -122,11 +158,18 @@ class Spectrometer:
         self._locked, self._temperature_c = True, state.temperature_c
         log.info("cooler locked at %.1f degC", state.temperature_c)
 
-    def acquire(self, exposure_s: float, accumulations: int, during: Callable[[], None] | None = None) -> Spectrum:
-        """Take ``accumulations`` exposures and sum them.
+    def acquire(
+        self,
+        exposure_s: float,
+        accumulations: int,
+        during: Callable[[], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> Spectrum:
+        """Take ``accumulations`` exposures and sum them; whatever fails, no exposure is left under way.
 
         :param exposure_s: Exposure asked for; the true one is in the result.
         :param during: Called once, after the first exposure has started (e.g. to read the energy meter).
+        :param stop: Set from outside to end after the present exposure; raises Aborted.
         """
         if not self._locked:
             raise InstrumentError(
@@ -140,10 +183,16 @@ class Spectrometer:
             detector.set_exposure(exposure_s)
         frames = np.empty((accumulations, detector.pixels))
         for number in range(accumulations):
-            detector.start()
-            if number == 0 and during is not None:
-                during()
-            frames[number] = detector.read()
+            if stop is not None and stop.is_set():
+                raise Aborted(f"stopped after {number} of {accumulations} exposures")
+            try:
+                detector.start()
+                if number == 0 and during is not None:
+                    during()
+                frames[number] = detector.read()
+            except BaseException:
+                self._abort_exposure()
+                raise
         return Spectrum(
             wavelength_nm=self.wavelength_nm,
             counts=frames.sum(axis=0),
@@ -154,3 +203,10 @@ class Spectrometer:
             temperature_c=self._temperature_c,
             full_scale_counts=float(detector.full_scale_counts),
         )
+
+    def _abort_exposure(self) -> None:
+        """End an exposure after a failure, without hiding what failed."""
+        try:
+            self.detector.abort()
+        except LabctlError:
+            log.exception("the exposure could not be aborted")

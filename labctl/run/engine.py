@@ -6,82 +6,46 @@ standard output (see :mod:`labctl.run.guard`) and to fronts through the endpoint
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.bench import Bench
+from labctl.bench.bench import Bench, needs_laboratory
 from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.bench.safe import SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
-from labctl.errors import Aborted, ExitCode, LabctlError
+from labctl.errors import Aborted, BenchOpenError, ExitCode, LabctlError
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
+from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.point_loop import PointLoop
 from labctl.run.preflight import preflight, require
 from labctl.run.procedure import Record, Streams
-from labctl.run.provenance import provenance
+from labctl.run.provenance import instruments, run_header
 from labctl.run.request import PreparedRun, RunRequest, prepare
+from labctl.run.safe_program import SAFETY_RELEVANT, safety_roles
 from labctl.store.journal import Journal
 from labctl.store.naming import RunPaths, allocate_run
+from labctl.store.results import add_note
 
 log = logging.getLogger(__name__)
 
 _ALIVE_EVERY_S = 0.2
 _PUBLISH_EVERY_S = 0.1
-_EXPECT_WITHIN_S = 0.1
+_LEDGER_EVERY_S = 1.0
 _OPENING_S = 180.0
 _SAFE_STATE_S = 60.0
+_FRONT_S = 10.0
 _FINISHING_S = 900.0
-
-
-class GuardLine:
-    """What the engine tells the guard: one JSON line each on standard output, from any thread."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._broken = threading.Event()
-        self._clock = RealClock()
-        self._progress_by_s = -math.inf
-
-    @property
-    def broken(self) -> bool:
-        """Get whether the guard is gone."""
-        return self._broken.is_set()
-
-    def say(self, kind: str, **data: Any) -> None:
-        """Write one message; a guard that is gone is remembered, not raised."""
-        with self._lock:
-            try:
-                sys.stdout.write(json.dumps({"m": kind, **data}) + "\n")
-                sys.stdout.flush()
-            except (OSError, ValueError):
-                self._broken.set()
-
-    def expect(self, duration_s: float) -> None:
-        """Declare that progress comes within ``duration_s``; for the run's own thread.
-
-        Thousands of points per second would flood the guard, so a deadline that moves by less than 0.1 s is not sent.
-        """
-        progress_by_s = self._clock.now() + duration_s
-        if abs(progress_by_s - self._progress_by_s) >= _EXPECT_WITHIN_S:
-            self._progress_by_s = progress_by_s
-            self.say("expect", s=duration_s)
-
-    def quiet(self, duration_s: float) -> None:
-        """Declare that neither a sign of life nor progress need come for ``duration_s``."""
-        self._progress_by_s = -math.inf
-        self.say("quiet", s=duration_s)
 
 
 class Engine:
@@ -89,66 +53,77 @@ class Engine:
 
     :param prepared: The request, read and checked.
     :param guard: Line to the guard.
+    :param await_front: Whether a front that holds a lease must have come before instruments are opened.
     """
 
-    def __init__(self, prepared: PreparedRun, guard: GuardLine) -> None:
+    def __init__(self, prepared: PreparedRun, guard: GuardLine, *, await_front: bool = False) -> None:
         self.prepared = prepared
         self.guard = guard
         self.stop = threading.Event()
         self.clock: Clock = VirtualClock() if prepared.request.virtual_time else RealClock()
         self._real = RealClock()
+        self._await_front = await_front and prepared.request.lease
+        self._signalled = ""
         self._stop_reason = ""
         self._last_publish_s = -math.inf
+        self._last_ledger_s = -math.inf
+        self._ledgered = 0
         self._progress: dict[str, Any] = {"phase": "opening", "done": 0, "planned": 0}
         self._endpoint = Endpoint(
             {"abort": self._on_abort, "status": self._on_status, "note": self._on_note},
             lambda: self.abort("the front that started the run is gone"),
         )
         self._journal: Journal | None = None
+        self._bench: Bench | None = None
         self._ended = threading.Event()
 
     def abort(self, reason: str) -> None:
-        """End the run after the present exposure and make the bench safe."""
-        if not self.stop.is_set():
-            self._stop_reason = reason
-            log.warning("abort: %s", reason)
-            self.stop.set()
+        """End the run at the next moment it can stop, and make the bench safe; from any thread."""
+        if self.stop.is_set():
+            return
+        self._stop_reason = reason
+        log.warning("abort: %s", reason)
+        self.stop.set()
+        # An instrument that hangs must hold up neither a front nor the heartbeat; ends with the call, or the process.
+        threading.Thread(target=self._stop_exposure, name="stop exposure", daemon=True).start()
+
+    def on_signal(self, number: int, _frame: object) -> None:
+        """Remember a signal; the heartbeat acts on it, because a handler must not wait for locks."""
+        self._signalled = signal.Signals(number).name
 
     def run(self) -> Outcome:
-        """Carry the run out; returns what came of it, whatever happened."""
+        """Carry the run out; returns what came of it. Raises LabctlError if it is refused before anything moves."""
         heartbeat = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
         heartbeat.start()
         try:
             with self.clock.actor():
-                return self._run()
+                outcome = self._run()
+            self._endpoint.publish({"event": "final", "exit": outcome.exit_code, "report": outcome.as_dict()})
+            return outcome
         finally:
             self._ended.set()
             heartbeat.join(timeout=2.0)
             self._endpoint.close()
 
     def _run(self) -> Outcome:
-        outcome = Outcome(simulated=False)
         self.guard.quiet(_OPENING_S)
         checked = preflight(self.prepared)
         require(checked)
-        outcome.warnings.extend(checked.warnings)
+        plan = checked.plan
         paths = self._allocate()
-        outcome.run = str(paths.sealed)
-        simulated = self.prepared.bench.laboratory is not None or self.prepared.bench.is_simulated
-        outcome.simulated = simulated
-        bounds = {stage.name: stage.max_points for stage in checked.plan.stages}
-        self.guard.say(
-            "started", run=str(paths.sealed), endpoint=self._endpoint.address, simulated=simulated, max_points=bounds
-        )
-        with Journal.create(
-            paths.journal, self._header(paths, checked.plan), group_commit_s=self.prepared.procedure.GROUP_COMMIT_S
-        ) as journal:
-            self._journal = journal
-            status, error = self._measure(journal, checked.plan, outcome)
-            outcome.status = status
-            outcome.error = error.as_dict() if error is not None else None
-            outcome.exit_code = _exit_code(status, error, outcome.safe_state)
+        outcome = Outcome(needs_laboratory(self.prepared.bench), run=str(paths.sealed))
+        outcome.points = {"done": 0, "planned": plan.max_points}
+        outcome.warnings.extend(checked.warnings)
+        self._progress["planned"] = plan.max_points
+        header = run_header(paths.sealed.stem, self.prepared, plan, self._real.wall())
+        journal = Journal.create(paths.journal, header, group_commit_s=self.prepared.procedure.GROUP_COMMIT_S)
+        self._journal = journal
+        self._say_started(outcome, plan)
+        try:
+            self._measure(journal, plan, outcome)
+        finally:
             self._journal = None
+            _close(journal, outcome)
         self._publish_now("phase", phase="sealing and analysis")
         self.guard.quiet(_FINISHING_S)
         finish(paths, self.prepared, outcome)
@@ -159,131 +134,113 @@ class Engine:
         date = datetime.fromtimestamp(self._real.wall()).date()
         return allocate_run(Path(self.prepared.request.out).absolute(), self.prepared.procedure.NAME, sample, date)
 
-    def _measure(self, journal: Journal, plan: Plan, outcome: Outcome) -> tuple[str, LabctlError | None]:
-        """Open the bench, run the plan, and leave the bench safe; returns status and error."""
+    def _say_started(self, outcome: Outcome, plan: Plan) -> None:
+        stages = {stage.name: {"max_points": stage.max_points, "point_s": stage.point_s} for stage in plan.stages}
+        started = {
+            "run": outcome.run,
+            "simulated": outcome.simulated,
+            "virtual_time": self.clock.virtual,
+            "stages": stages,
+            "start_up_s": plan.start_up_s,
+        }
+        self.guard.say("started", endpoint=self._endpoint.address, **started)
+        self._publish_now("started", **started)
+
+    def _measure(self, journal: Journal, plan: Plan, outcome: Outcome) -> None:
+        """Open the bench, run the plan, and leave the bench safe; whatever happens is written into the outcome."""
         started_s = self.clock.now()
-        bench: Bench | None = None
         error: LabctlError | None = None
-        status = "finished"
+        outcome.status = "finished"
         try:
-            self.guard.say("instruments", open=True)
-            bench = self._open_bench()
-            self._journal_bench(journal, bench, started_s)
-            self._measure_points(bench, journal, plan, outcome)
+            journal.event("endpoint", {"address": self._endpoint.address}, **self._times(started_s))
+            self._wait_for_front()
+            self._open_bench(journal, started_s)
+            self._measure_points(journal, plan, outcome)
         except Aborted as aborted:
-            status, error = "aborted", aborted
-            aborted.where = aborted.where or self._stop_reason
+            outcome.status, error = "aborted", aborted
+            aborted.where = "; ".join(part for part in (aborted.where, f"reason: {self._stop_reason}") if part)
         except LabctlError as failure:
-            status, error = "failed", failure
+            outcome.status, error = "failed", failure
         except Exception as failure:
             log.exception("the run failed")
-            status = "failed"
-            error = LabctlError(
-                f"{type(failure).__name__}: {failure}",
-                where=f"{self._progress.get('phase')}, point {self._progress.get('done')}",
-                todo="this is a fault in labctl or in the procedure; the log has the details",
-            )
+            outcome.status, error = "failed", _fault(failure, self._progress)
         finally:
-            report = self._leave_safe(bench)
-            outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
+            self._leave_safe(outcome, error)
         if error is not None:
-            error.state = f"safe state {report.state}; {outcome.points['done']} points stored"
-        self._record_end(journal, started_s, status, error, report, outcome)
-        return status, error
+            error.state = error.state or f"safe state {outcome.safe_state}; {outcome.points['done']} points stored"
+            outcome.error = error.as_dict()
+        outcome.exit_code = _exit_code(outcome, error)
+        self._record_end(journal, started_s, outcome)
 
-    def _open_bench(self) -> Bench:
-        request = self.prepared.request
-        bench = Bench.open(
+    def _times(self, started_s: float) -> dict[str, float]:
+        return {"t_s": self.clock.now() - started_s, "wall_s": self.clock.wall()}
+
+    def _wait_for_front(self) -> None:
+        """A run that a front holds by a lease does not begin before that front is there to end it."""
+        if self._await_front and not self._real.wait(self._endpoint.leased, _FRONT_S):
+            self.abort("the front that started the run never came")
+            raise Aborted("the run was not begun", state="nothing was moved")
+
+    def _open_bench(self, journal: Journal, started_s: float) -> None:
+        request, roles = self.prepared.request, self.prepared.procedure.ROLES
+        self.guard.say("instruments", open=True, standby=bool(safety_roles(self.prepared.bench)))
+        self._bench = Bench.open(
             self.prepared.bench,
             self.clock,
-            roles=self.prepared.procedure.ROLES,
+            roles=roles,
             sample=self.prepared.sample,
             seed=request.seed,
             owner=f"{self.prepared.procedure.NAME} in {request.out}",
         )
-        return bench
+        journal.event("instruments", instruments(self._bench), **self._times(started_s))
 
-    def _measure_points(self, bench: Bench, journal: Journal, plan: Plan, outcome: Outcome) -> None:
-        procedure = self.prepared.procedure
+    def _measure_points(self, journal: Journal, plan: Plan, outcome: Outcome) -> None:
+        procedure, bench = self.prepared.procedure, self._bench
+        assert bench is not None
         self._publish_now("phase", phase="preparing")
         self.expect(plan.start_up_s * 4 + _OPENING_S)
         procedure.stop_event = self.stop
         procedure.prepare(bench)
-        streams = procedure.streams(bench)
-        self._declare(journal, streams)
+        self._declare(journal, procedure.streams(bench))
         loop = PointLoop(procedure, plan, bench, journal, self.clock, stop=self.stop, observer=self)
         try:
             loop.run()
         finally:
             outcome.points = {"done": loop.done, "planned": loop.planned}
-            self._write_ledger(bench, journal)
+            try:
+                self._write_ledger()
+            except LabctlError as error:
+                outcome.warnings.append(f"{error.what}; {error.state}")
 
-    def _leave_safe(self, bench: Bench | None) -> SafeReport:
-        self.guard.quiet(_SAFE_STATE_S)
+    def _leave_safe(self, outcome: Outcome, error: LabctlError | None) -> None:
+        """Make safe what is open, read it back, close it."""
+        self.guard.expect(_SAFE_STATE_S)
         self._publish_now("phase", phase="making safe")
-        if bench is None:
-            self.guard.say("instruments", open=False)
-            return SafeReport(())
-        report = bench.make_safe()
-        bench.close()
-        self.guard.say("instruments", open=False)
-        return report
+        bench, self._bench = self._bench, None
+        report = SafeReport(())
+        if bench is not None:
+            report = bench.make_safe()
+            bench.close()
+        elif isinstance(error, BenchOpenError) and error.safe_report is not None:
+            report = error.safe_report
+        outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
+        if isinstance(error, BenchOpenError) and report.state == "confirmed":
+            # Nothing was opened to light, but of what cannot be reached nothing can be confirmed either.
+            unreached = {failure.role for failure in error.failures}
+            outcome.safe_state = "not-needed" if unreached & set(SAFETY_RELEVANT) else "confirmed"
+        self.guard.say("instruments", open=False, standby=False)
 
-    def _record_end(
-        self,
-        journal: Journal,
-        started_s: float,
-        status: str,
-        error: LabctlError | None,
-        report: SafeReport,
-        outcome: Outcome,
-    ) -> None:
+    def _record_end(self, journal: Journal, started_s: float, outcome: Outcome) -> None:
         """Write safe state and status into the journal; a disk that is full must not hide what happened."""
-        times = {"t_s": self.clock.now() - started_s, "wall_s": self.clock.wall()}
+        times = self._times(started_s)
         try:
-            journal.event("safe_state", report.as_dict(), **times)
-            if error is not None:
-                journal.event("incident", {"error": error.as_dict(), "reason": self._stop_reason}, **times)
-            journal.set_status(status, **times)
+            journal.event("safe_state", {**outcome.safe_report, "state": outcome.safe_state}, **times)
+            if outcome.error is not None:
+                journal.event("incident", {"error": outcome.error, "reason": self._stop_reason}, **times)
+            journal.set_status(outcome.status, **times)
         except LabctlError as failure:
             log.error("the end of the run could not be recorded: %s", failure)
             outcome.warnings.append(f"the end of the run could not be recorded: {failure.what}")
-
-    def _header(self, paths: RunPaths, plan: Plan) -> dict[str, Any]:
-        prepared = self.prepared
-        files = {"bench": prepared.bench.text, "sample": prepared.sample.text if prepared.sample else ""}
-        calibration = prepared.bench.attenuator_calibration
-        calibrations = {"attenuator": calibration.text} if calibration else {}
-        plot = prepared.procedure.DEFAULT_PLOT
-        return {
-            "run": paths.sealed.stem,
-            "procedure": prepared.procedure.NAME,
-            "parameters": {name: _plain(value) for name, value in prepared.procedure.parameter_values().items()},
-            "bench": {"name": prepared.bench.name, "file": prepared.bench.file},
-            "sample": _sample_header(prepared),
-            "request": prepared.request.model_dump(),
-            "plan": plan.as_dict(),
-            "provenance": provenance(files, calibrations, prepared.request.seed),
-            "simulated": prepared.bench.laboratory is not None or prepared.bench.is_simulated,
-            "seed": prepared.request.seed,
-            "default_stream": plot.stream,
-            "x": plot.x,
-            "signal": plot.signal,
-            "spectra": plot.spectra,
-            "started": datetime.fromtimestamp(self._real.wall(), UTC).isoformat(),
-        }
-
-    def _journal_bench(self, journal: Journal, bench: Bench, started_s: float) -> None:
-        identities = {role: asdict(identity) for role, identity in bench.identities.items()}
-        instruments = {
-            role: {
-                "driver": self.prepared.bench.instruments[role].driver,
-                "resource": self.prepared.bench.instruments[role].resource,
-                **identity,
-            }
-            for role, identity in identities.items()
-        }
-        journal.event("instruments", instruments, t_s=self.clock.now() - started_s, wall_s=self.clock.wall())
 
     def _declare(self, journal: Journal, streams: Streams) -> None:
         for name, layout in streams.layouts.items():
@@ -291,48 +248,45 @@ class Engine:
         for name, (values, unit) in streams.axes.items():
             journal.set_axis(name, values, unit)
 
-    def _write_ledger(self, bench: Bench, journal: Journal) -> None:
+    def _write_ledger(self) -> None:
+        """Write down the light that the sample has received since the last time."""
+        light = self.prepared.procedure.light[self._ledgered :]
+        simulated = needs_laboratory(self.prepared.bench)
+        sample = self.prepared.sample.sample.name if self.prepared.sample else "no-sample"
+        run = self._journal.path.stem if self._journal is not None else ""
+        spot = self.prepared.request.spot
         exposures = [
-            Exposure(
-                sample=self.prepared.sample.sample.name if self.prepared.sample else "no-sample",
-                spot=self.prepared.request.spot,
-                run=Path(journal.path).stem,
-                wall_s=light.wall_s,
-                open_s=light.open_s,
-                pulses=light.pulses,
-                fluence_uj_cm2=light.fluence_uj_cm2,
-                simulated=bench.simulated,
-            )
-            for light in self.prepared.procedure.light
+            Exposure(sample, spot, run, entry.wall_s, entry.open_s, entry.pulses, entry.fluence_uj_cm2, simulated)
+            for entry in light
         ]
         ExposureLedger(Path(self.prepared.request.out)).write(exposures)
+        self._ledgered += len(light)
+        self._last_ledger_s = self._real.now()
 
     def stage(self, stage: Stage, points: Sequence[Point]) -> None:
         """A stage begins (Observer)."""
-        self._progress["phase"] = stage.name
-        self._publish_now("stage", name=stage.name, points=len(points))
+        self._progress["planned"] -= stage.max_points - len(points)
+        self._publish_now("stage", phase=stage.name, points=len(points))
 
     def expect(self, duration_s: float) -> None:
         """Declare to the guard when the next sign of progress will come at the latest (Observer)."""
         self.guard.expect(duration_s)
-        if self.guard.broken:
-            self.abort("the guard is gone")
 
     def done(self, point: Point, record: Record, done: int) -> None:
         """A point was stored (Observer)."""
         self._progress["done"] = done
         now = self._real.now()
+        if now - self._last_ledger_s >= _LEDGER_EVERY_S:
+            self._write_ledger()
         if now - self._last_publish_s < _PUBLISH_EVERY_S:
             return
         self._last_publish_s = now
-        self._progress["elapsed_s"] = self.clock.now()
         self.guard.say("points", points={"done": done, "planned": self._progress["planned"]})
         row = {name: value for name, value in record.row.items() if isinstance(value, int | float | str)}
         self._endpoint.publish({"event": "point", **self._progress, "index": point.index, "row": _finite(row)})
 
     def _publish_now(self, kind: str, **data: Any) -> None:
-        if kind in {"phase", "stage"}:
-            self._progress["phase"] = data.get("phase") or data.get("name")
+        self._progress["phase"] = data.get("phase", self._progress["phase"])
         self._endpoint.publish({"event": kind, **self._progress, **data})
 
     def _beat(self) -> None:
@@ -341,30 +295,53 @@ class Engine:
             self.guard.say("alive")
             if self.guard.broken:
                 self.abort("the guard is gone")
+            if self._signalled:
+                self.abort(self._signalled)
+
+    def _stop_exposure(self) -> None:
+        """Cut a long exposure short; whoever waits for it then sees that the run is to stop."""
+        bench = self._bench
+        detector: Any = bench.instruments.get("detector") if bench is not None else None
+        if detector is not None:
+            try:
+                detector.abort()
+            except LabctlError as error:
+                log.warning("the exposure could not be stopped: %s", error)
 
     def _on_abort(self, message: dict[str, Any]) -> dict[str, Any]:
         self.abort(str(message.get("reason", "a front asked for it")))
         return {"aborting": True}
 
     def _on_status(self, message: dict[str, Any]) -> dict[str, Any]:
-        return dict(self._progress)
+        return {**self._progress, "aborting": self.stop.is_set()}
 
     def _on_note(self, message: dict[str, Any]) -> dict[str, Any]:
-        journal, text = self._journal, str(message.get("text", ""))
-        if journal is None or not text:
-            return {"error": "no run is being recorded, or the note is empty"}
-        journal.event("note", {"text": text}, t_s=self.clock.now(), wall_s=self._real.wall())
+        journal = self._journal
+        if journal is None:
+            return {"error": "the run is being sealed; add the note with `labctl note` when that is done"}
+        add_note(journal.path, str(message.get("text", "")))
         return {"noted": True}
 
 
-def _sample_header(prepared: PreparedRun) -> dict[str, Any]:
-    if prepared.sample is None:
-        return {}
-    return {"spot": prepared.request.spot, **prepared.sample.sample.model_dump(mode="json")}
+def _close(journal: Journal, outcome: Outcome) -> None:
+    try:
+        journal.close()
+    except StorageError as error:
+        log.error("closing the journal: %s", error)
+        outcome.warnings.append(f"the journal could not be closed in order: {error.what}")
 
 
-def _plain(value: Any) -> Any:
-    return list(value) if isinstance(value, tuple) else value
+def _fault(failure: Exception, progress: dict[str, Any]) -> LabctlError:
+    return LabctlError(
+        f"{type(failure).__name__}: {failure}",
+        where=f"{progress['phase']}, after {progress['done']} points; {_innermost(failure)}",
+        todo="this is a fault in labctl or in the procedure: report it with the place named here",
+    )
+
+
+def _innermost(failure: Exception) -> str:
+    frames = traceback.extract_tb(failure.__traceback__)
+    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
 
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
@@ -372,30 +349,38 @@ def _finite(row: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
-def _exit_code(status: str, error: LabctlError | None, safe_state: str) -> int:
-    if safe_state == "unconfirmed":
+def _exit_code(outcome: Outcome, error: LabctlError | None) -> int:
+    if outcome.safe_state == "unconfirmed":
         return int(ExitCode.UNSAFE)
-    if status == "finished":
+    if outcome.status == "finished":
         return int(ExitCode.FINISHED)
-    if status == "aborted":
+    if outcome.status == "aborted":
         return int(ExitCode.ABORTED)
+    if isinstance(error, InputError) and outcome.safe_state == "not-needed":
+        return int(ExitCode.BAD_INPUT)
     return int(ExitCode.FAILED)
+
+
+def _refused(error: LabctlError) -> Outcome:
+    """Compose the outcome of a run that was not begun."""
+    error.state = error.state or "nothing was moved"
+    return Outcome(False, status="refused", error=error.as_dict(), exit_code=int(ExitCode.BAD_INPUT))
 
 
 def main(request_file: str) -> int:
     """Run one request; returns the exit code."""
+    guard = GuardLine(take_standard_output())
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    guard = GuardLine()
     guard.quiet(_OPENING_S)
     try:
         request = RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8"))
-        engine = Engine(prepare(request), guard)
+        engine = Engine(prepare(request), guard, await_front=True)
         for name in ("SIGTERM", "SIGINT", "SIGHUP"):
             if hasattr(signal, name):
-                signal.signal(getattr(signal, name), lambda number, _: engine.abort(signal.Signals(number).name))
+                signal.signal(getattr(signal, name), engine.on_signal)
         outcome = engine.run()
     except LabctlError as error:
-        outcome = Outcome(simulated=False, status="refused", error=error.as_dict(), exit_code=int(error.exit_code))
+        outcome = _refused(error)
     guard.say("final", exit=outcome.exit_code, report=outcome.as_dict())
     return outcome.exit_code
 
