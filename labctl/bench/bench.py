@@ -25,6 +25,7 @@ from labctl.transport.settings import WireSettings
 
 log = logging.getLogger(__name__)
 
+_TURNS_UP_THE_LIGHT = ("attenuator",)
 _Section = TypeVar("_Section")
 
 OperatorPrompt = Callable[[str], None]
@@ -71,7 +72,8 @@ class Bench:
         """Open the instruments of a bench.
 
         Every role is tried. If any fails, those that did open are made safe and closed, and one BenchOpenError names
-        all failures as a tree. What moves is not started where the shutter failed: it may be open.
+        all failures as a tree. Behind a shutter that failed, and so may be open, the attenuator is not started: homing
+        it may pass the full energy.
 
         :param roles: Roles to open; all of the bench if None.
         :param sample: The sample, for a simulated laboratory.
@@ -200,7 +202,7 @@ class Bench:
             entry = self.config.instruments[role]
             try:
                 start_up = getattr(instrument, "start_up", None)
-                if start_up is not None and dark:
+                if start_up is not None and (dark or role not in _TURNS_UP_THE_LIGHT):
                     start_up()
                 self.identities[role] = instrument.identify()
             except Exception as error:  # as above

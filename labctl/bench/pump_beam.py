@@ -233,7 +233,9 @@ class PumpBeam:
         """Choose the meter's range for an expected energy, only when the present one does not fit."""
         needed = energy_j * _RANGE_HEADROOM
         if not needed <= self._range_j <= 20 * needed:
-            self._choose_range(needed)
+            largest_j = self.meter.largest_range_j
+            # Without the headroom the largest range may still do; an energy beyond it is for the meter to refuse.
+            self._choose_range(largest_j if energy_j <= largest_j < needed else needed)
 
     def _choose_range(self, range_j: float) -> None:
         if range_j != self._range_j:
