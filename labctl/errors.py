@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
-from typing import Any
 
 
 class ExitCode(IntEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from typing import Annotated
 
@@ -33,10 +34,9 @@ RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run: its file
 @app.command()
 def demo(out: OutOption = "runs", seed: SeedOption = 0, as_json: Json = False) -> None:
     """Fluence sweep on the shipped simulated bench, on the virtual clock; threshold and figure at the end."""
-    from labctl.cli.run import run_to_end
-    from labctl.run.request import RunRequest
+    from labctl.cli.run import make_request, run_to_end
 
-    request = RunRequest(procedure="fluence-sweep", bench="simulated", out=out, seed=seed, virtual_time=True)
+    request = make_request("fluence-sweep", "simulated", [], out=out, seed=seed, virtual_time=True)
     raise typer.Exit(run_to_end(request, as_json=as_json))
 
 
@@ -128,6 +128,14 @@ def note(run: RunArgument, text: Annotated[str, typer.Argument(help="The note.")
 
 
 @app.command()
+def abort(run: RunArgument, as_json: Json = False) -> None:
+    """End a run that goes on elsewhere: safely, after the present exposure."""
+    from labctl.cli.runs import abort as command
+
+    raise typer.Exit(command(run, as_json=as_json))
+
+
+@app.command()
 def export(
     run: RunArgument,
     to: Annotated[str, typer.Option("--to", help="csv, nexus or xarray.")],
@@ -157,8 +165,8 @@ def bench_safe(bench: BenchArgument, as_json: Json = False) -> None:
 
 
 @bench_app.command("schema")
-def bench_schema() -> None:
-    """Print the JSON schema of a bench file."""
+def bench_schema(as_json: Json = False) -> None:
+    """Print the JSON schema of a bench file; ``--json`` changes nothing."""
     from labctl.cli.bench import schema
 
     raise typer.Exit(schema())
@@ -222,25 +230,33 @@ def init(
 
 def main(arguments: list[str] | None = None) -> None:
     """Run a command and exit with its code (design, section 7)."""
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that knows no µ must not end a run.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     arguments = sys.argv[1:] if arguments is None else arguments
-    as_json = "--json" in arguments
+    sys.exit(_run(arguments, as_json="--json" in arguments))
+
+
+def _run(arguments: list[str], *, as_json: bool) -> int:
     try:
-        code = app(args=arguments, prog_name="labctl", standalone_mode=False)
+        return app(args=arguments or ["--help"], prog_name="labctl", standalone_mode=False) or 0
     except (typer.Abort, KeyboardInterrupt):
-        code = 3
+        return 3
     except Exception as error:
-        from labctl.cli.output import fail, fail_usage
+        from labctl.cli.output import fail, fail_unforeseen, fail_usage
         from labctl.errors import LabctlError
 
         # Usage errors are click's, or those of the copy of click that newer versions of Typer carry.
         usage = getattr(error, "format_message", None)
+        if type(error).__name__ == "NoArgsIsHelpError" and usage is not None and not as_json:
+            sys.stdout.write(usage() + "\n")
+            return 0
         if isinstance(error, LabctlError):
-            code = fail(error, as_json=as_json)
-        elif usage is not None:
-            code = fail_usage(usage(), as_json=as_json)
-        else:
-            raise
-    sys.exit(code or 0)
+            return fail(error, as_json=as_json)
+        if usage is not None:
+            return fail_usage(usage(), as_json=as_json)
+        return fail_unforeseen(error, as_json=as_json)
 
 
 if __name__ == "__main__":

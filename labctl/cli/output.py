@@ -4,37 +4,74 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import sys
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 from labctl.errors import ExitCode, LabctlError
 
 
-def print_json(data: dict[str, Any]) -> None:
+def print_json(data: Mapping[str, Any]) -> None:
     """Print one JSON object on standard output; values that JSON has no word for become null."""
-    sys.stdout.write(json.dumps(_clean(data), ensure_ascii=False, default=str) + "\n")
-    sys.stdout.flush()
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict):
-        return {str(key): _clean(entry) for key, entry in value.items()}
-    if isinstance(value, list | tuple):
-        return [_clean(entry) for entry in value]
-    item = getattr(value, "item", None)
-    return _clean(item()) if item is not None and getattr(value, "ndim", None) == 0 else value
+    _write(sys.stdout, json.dumps(_clean(data), ensure_ascii=False, default=str))
 
 
 def say(text: str) -> None:
     """Print a line for people, on standard error."""
-    sys.stderr.write(text + "\n")
+    _write(sys.stderr, text)
 
 
 def show(text: str) -> None:
     """Print the result of a command for people, on standard output."""
-    sys.stdout.write(text + "\n")
+    _write(sys.stdout, text)
+
+
+def show_table(headings: Mapping[str, str], rows: list[list[str]], title: str = "") -> None:
+    """Print a table on standard output.
+
+    :param headings: Heading to ``left`` or ``right``.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for heading, side in headings.items():
+        table.add_column(heading, justify="right" if side == "right" else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console = Console(file=sys.stdout, width=None if sys.stdout.isatty() else 200, markup=False, highlight=False)
+    with console.capture() as capture:
+        console.print(table)
+    show(capture.get().rstrip("\n"))
+
+
+def result_line(name: str, entry: Mapping[str, Any]) -> str:
+    """Write one result with its uncertainty: the half-width of the 68 % interval, and the 95 % interval."""
+    from labctl.report.wording import CONVENTIONS, interval, label_text, number, range_text, rounded, unit_text
+
+    value, narrow, wide = number(entry.get("value")), interval(entry.get("ci68")), interval(entry.get("ci95"))
+    if value is None:
+        return f"{label_text(name):24} not determined" + (f": {entry['reason']}" if entry.get("reason") else "")
+    half = (narrow[1] - narrow[0]) / 2 if narrow else None
+    parts = [rounded(value, half)]
+    if half:
+        parts.append(f"± {rounded(half, half)}")
+    if unit_text(entry.get("unit")):
+        parts.append(unit_text(entry["unit"]))
+    text = f"{label_text(name):24} {' '.join(parts)}"
+    if wide:
+        text += f"   (95 %: {range_text(wide, half)})"
+    if entry.get("convention"):
+        text += f"   {CONVENTIONS.get(entry['convention'], entry['convention'])}"
+    return text
+
+
+def show_files(files: Mapping[str, str]) -> None:
+    """Print where files lie, relative to the working directory where that is shorter."""
+    for name, path in files.items():
+        show(f"{name:8} {_short(path)}")
 
 
 def fail(error: LabctlError, *, as_json: bool) -> int:
@@ -49,17 +86,50 @@ def fail(error: LabctlError, *, as_json: bool) -> int:
 def fail_usage(message: str, *, as_json: bool) -> int:
     """Print what was wrong with a command line; returns the exit code."""
     if as_json:
-        print_json({"error": {"type": "UsageError", "what": message}, "exit": int(ExitCode.BAD_INPUT)})
+        error = {"type": "UsageError", "what": message, "state": "nothing was moved"}
+        print_json({"error": error, "exit": int(ExitCode.BAD_INPUT)})
     else:
         say(f"error: {message}\n  do: `labctl --help` and `labctl COMMAND --help` tell what is there")
     return int(ExitCode.BAD_INPUT)
 
 
-def number(value: float, error: float | None = None) -> str:
-    """Write a number with as many digits as its error deserves (two of the error), or five without one."""
-    if not math.isfinite(value):
-        return "not determined"
-    if error is None or not math.isfinite(error) or error <= 0:
-        return f"{value:.5g}"
-    digits = max(1 - math.floor(math.log10(error)), 0)
-    return f"{value:.{digits}f} ± {error:.{digits}f}" if abs(value) < 1e5 else f"{value:.6g} ± {error:.2g}"
+def fail_unforeseen(error: Exception, *, as_json: bool) -> int:
+    """Print a fault of labctl itself, with its trace for whoever mends it; returns the exit code."""
+    import traceback
+
+    say("".join(traceback.format_exception(error)).rstrip())
+    what = f"{type(error).__name__}: {error}"
+    if as_json:
+        print_json({"error": {"type": "Fault", "what": what, "todo": "report this"}, "exit": int(ExitCode.FAILED)})
+    else:
+        say(f"error: {what}\n  do: this is a fault in labctl; report it with the lines above")
+    return int(ExitCode.FAILED)
+
+
+def _write(stream: TextIO, text: str) -> None:
+    """Write a line; whoever has stopped reading must not change how the command ends."""
+    try:
+        stream.write(text + "\n")
+        stream.flush()
+    except OSError:
+        # What is still in the buffer would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {str(key): _clean(entry) for key, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_clean(entry) for entry in value]
+    item = getattr(value, "item", None)
+    return _clean(item()) if item is not None and getattr(value, "ndim", None) == 0 else value
+
+
+def _short(path: str) -> str:
+    try:
+        relative = os.path.relpath(path)
+    except (ValueError, OSError):  # another drive, or a working directory that is gone
+        return path
+    return relative if len(relative) < len(path) else path

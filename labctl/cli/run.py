@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Sequence
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from labctl.cli.output import number, print_json, say, show
+from pydantic import ValidationError
+
+from labctl.cli.output import print_json, result_line, say, show, show_files, show_table
 from labctl.cli.progress import RunProgress
-from labctl.errors import ConfigError, Problem
-from labctl.run.front import RunFront
+from labctl.errors import ConfigError, InputError, Problem
+from labctl.run import front
 from labctl.run.request import RunRequest, as_parameters
 
 if TYPE_CHECKING:
     from labctl.run.preflight import Preflight
+
+_ERROR_LINES = {
+    "role": "role",
+    "where": "where",
+    "sent": "sent",
+    "received": "received",
+    "state": "state",
+    "todo": "do",
+    "log": "the log ends with",
+}
 
 
 def make_request(
@@ -23,13 +32,13 @@ def make_request(
     bench: str,
     sets: Sequence[str],
     *,
-    sample: str | None,
-    out: str,
-    spot: str,
-    seed: int,
-    virtual_time: bool,
+    sample: str | None = None,
+    out: str = "runs",
+    spot: str = "1",
+    seed: int = 0,
+    virtual_time: bool = False,
 ) -> RunRequest:
-    """Make a request from the command line; raises InputError for a malformed ``--set``."""
+    """Make a request from the command line; raises InputError for what cannot be one."""
     values: dict[str, Any] = {}
     problems: list[Problem] = []
     for text in sets:
@@ -42,52 +51,65 @@ def make_request(
             values[name.strip()] = value.strip()
     if problems:
         raise ConfigError(problems)
-    return RunRequest(
-        procedure=procedure,
-        parameters=values,
-        bench=bench,
-        sample=sample,
-        out=out,
-        spot=spot,
-        seed=seed,
-        virtual_time=virtual_time,
-    )
+    asked = {
+        "procedure": procedure,
+        "parameters": values,
+        "bench": bench,
+        "sample": sample,
+        "out": out,
+        "spot": spot,
+        "seed": seed,
+        "virtual_time": virtual_time,
+    }
+    try:
+        request = RunRequest.model_validate(asked)
+        request.model_dump_json()  # names that are no text cannot be written into a run either
+        return request
+    except ValidationError as error:
+        found = [Problem("command line", None, str(e["loc"][0]), repr(e["input"]), e["msg"]) for e in error.errors()]
+        raise ConfigError(found, todo="`labctl run --help` tells what is allowed") from error
+    except (UnicodeError, ValueError) as error:
+        raise InputError(f"the command line holds bytes that are no text: {error}") from error
 
 
 def run_to_end(request: RunRequest, *, as_json: bool) -> int:
     """Run in the foreground, show what came of it; returns the exit code. The engine checks before anything moves."""
-    front = RunFront(request)
-    try:
-        with _aborting(front), RunProgress(quiet=as_json) as progress:
-            for event in front.events():
-                progress.show(event)
-        final = front.outcome()
-        report, code = final["report"], int(final["exit"])
-        if as_json:
-            print_json({"error": report["error"], "exit": code} if report["status"] == "refused" else report)
-        elif report["status"] == "refused":
-            _show_error("error", report["error"])
-        else:
-            _show_outcome(report)
-        return code
-    finally:
-        front.close()
+    with RunProgress(quiet=as_json) as progress:
+        outcome = front.run_to_end(request, progress.show, forward_signals=True)
+    _show_outcome(outcome, as_json=as_json)
+    return int(outcome["exit"])
 
 
 def start_detached(request: RunRequest, *, as_json: bool) -> int:
-    """Check, start, and return as soon as the run has a name; it goes on without this terminal."""
-    from labctl.run.preflight import preflight, require
-    from labctl.run.request import prepare
-
-    require(preflight(prepare(request)))
-    front = RunFront(request.model_copy(update={"lease": False}), detached=True)
-    started = front.wait_started()
+    """Start, and return as soon as the run has a name; it goes on without this terminal."""
+    running = front.RunFront(request.model_copy(update={"lease": False}))
+    started = running.wait_started()
+    if started is None:
+        outcome = running.outcome()
+        running.close()
+        _show_outcome(outcome, as_json=as_json)
+        return int(outcome["exit"])
+    running.detach()
     if as_json:
-        print_json(started)
+        print_json(_as_report(started))
     else:
         show(f"started  {started['run']}")
-        say("follow it with `labctl show RUN`")
+        say("`labctl show RUN` tells how far it is; `labctl abort RUN` ends it safely")
     return 0
+
+
+def _as_report(started: dict[str, Any]) -> dict[str, Any]:
+    """Compose the object of a run that has just begun: nothing is known of its end."""
+    return {
+        "run": started["run"],
+        "status": "running",
+        "safe_state": None,
+        "points": {"done": 0, "planned": sum(stage["max_points"] for stage in started["stages"].values())},
+        "result": {},
+        "warnings": [],
+        "simulated": started["simulated"],
+        "endpoint": started["endpoint"],
+    }
 
 
 def show_plan(request: RunRequest, *, as_json: bool) -> int:
@@ -105,85 +127,58 @@ def show_plan(request: RunRequest, *, as_json: bool) -> int:
     return 0
 
 
-@contextmanager
-def _aborting(front: RunFront):
-    """Turn INT, TERM and HUP into a safe abort while the run goes on."""
-
-    def on_signal(code: int, _: object) -> None:
-        say("aborting: the run ends after the present exposure, then the bench is made safe")
-        front.abort(f"{signal.Signals(code).name} at the terminal")
-
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
-
-
 def _show_plan(name: str, checked: Preflight) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from labctl.report.wording import duration_text
 
     plan = checked.plan
-    table = Table(title=f"plan of {name}", title_justify="left")
-    for heading in ("stage", "points", "time / s", "sets", "dose / (J/cm²)", "light / s"):
-        table.add_column(heading, justify="left" if heading in {"stage", "sets"} else "right")
+    rows = []
     for stage in plan.stages:
         sets = ", ".join(f"{key} {low:.4g}..{high:.4g}" for key, (low, high) in stage.bounds.items())
         points = f"≤ {stage.max_points}" if stage.adaptive else str(stage.max_points)
         seconds = f"{stage.max_points * stage.point_s:.0f}"
-        table.add_row(stage.name, points, seconds, sets, f"{stage.dose_j_cm2:.3g}", f"{stage.open_s:.3g}")
-    Console(file=sys.stdout).print(table)
+        rows.append([stage.name, points, seconds, f"{stage.open_s:.3g}", f"{stage.dose_j_cm2:.3g}", sets])
+    headings = {"stage": "left", "points": "right", "time / s": "right", "light ≤ / s": "right"}
+    show_table({**headings, "dose ≤ / (J/cm²)": "right", "sets": "left"}, rows, f"plan of {name}")
     show(
-        f"at most {plan.max_points} points, about {plan.duration_s / 60:.0f} min with {plan.start_up_s / 60:.0f} min of"
-        f" preparation; dose at most {plan.dose_j_cm2:.3g} J/cm²; disk {checked.disk_need_mb:.1f} MB of"
-        f" {checked.disk_free_mb:.0f} MB free"
+        f"at most {plan.max_points} points in about {duration_text(plan.duration_s)}, {duration_text(plan.start_up_s)}"
+        f" of it preparation; dose at most {plan.dose_j_cm2:.3g} J/cm²;"
+        f" disk {checked.disk_need_mb:.1f} MB of {checked.disk_free_mb:.0f} MB free"
     )
     for warning in checked.warnings:
         say(f"warning: {warning}")
 
 
-def _show_error(status: str, error: dict[str, Any]) -> None:
-    say(f"{status}: {error['what']}")
-    labels = {"where": "where", "sent": "sent", "received": "received", "state": "state", "todo": "do"}
-    for key, label in labels.items():
-        if error.get(key):
-            say(f"  {label}: {error[key]}")
-
-
-def _show_outcome(report: dict[str, Any]) -> None:
-    if report["simulated"]:
+def _show_outcome(outcome: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print_json(outcome)
+        return
+    if outcome["status"] == "refused":
+        _say_error("error", outcome["error"])
+        return
+    if outcome["simulated"]:
         show("SIMULATED: emulators, not instruments")
-    for name, entry in report["result"].items():
-        _show_result(name, entry)
-    for warning in report["warnings"]:
+    for name, entry in outcome["result"].items():
+        show(result_line(name, entry))
+    points = outcome["points"]
+    show(f"{outcome['status']}: {points['done']} of {points['planned']} points; safe state {outcome['safe_state']}")
+    show_files({name: path for name, path in {**outcome["files"], "run": outcome["run"]}.items() if path})
+    for warning in outcome["warnings"]:
         say(f"warning: {warning}")
-    error = report.get("error")
-    if error:
-        _show_error(report["status"], error)
-    points = report["points"]
-    show(f"{report['status']}, {points['done']} of {points['planned']} points, safe state {report['safe_state']}")
-    if report["safe_state"] == "unconfirmed":
-        _show_unconfirmed(report)
-    for name, path in {**report.get("files", {}), "run": report["run"]}.items():
-        if path:
-            show(f"{name:8} {path}")
+    if outcome["error"]:
+        _say_error(outcome["status"], outcome["error"])
+    if outcome["safe_state"] == "unconfirmed":
+        _say_unconfirmed(outcome)
 
 
-def _show_result(name: str, entry: dict[str, Any]) -> None:
-    interval = entry.get("ci95")
-    text = f"{name:22} {number(entry['value'])} {entry.get('unit', '')}"
-    if interval and None not in interval:
-        text += f"  (95 %: {number(interval[0])} to {number(interval[1])})"
-    if entry.get("convention"):
-        text += f"  [{entry['convention']}]"
-    show(text)
+def _say_error(label: str, error: dict[str, Any]) -> None:
+    say(f"{label}: {error['what']}")
+    for key, name in _ERROR_LINES.items():
+        if error.get(key):
+            say(f"  {name}: " + str(error[key]).rstrip().replace("\n", "\n    "))
 
 
-def _show_unconfirmed(report: dict[str, Any]) -> None:
+def _say_unconfirmed(outcome: dict[str, Any]) -> None:
     say("SAFE STATE UNCONFIRMED: go to the bench and look")
-    for step in report.get("safe_report", {}).get("steps", []):
+    for step in outcome.get("safe_report", {}).get("steps", []):
         if not step["confirmed"]:
             say(f"  {step['role']}: {step['action']}: {step['evidence']}")

@@ -1,16 +1,18 @@
-"""Commands on runs that exist: show, list, note, analyse, report, export."""
+"""Commands on runs that exist: show, list, note, abort, analyse, report, export."""
 
 from __future__ import annotations
 
-import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from labctl.cli.output import number, print_json, say, show
+from labctl.cli.output import print_json, result_line, say, show, show_files, show_table
 from labctl.errors import InputError
+from labctl.run.endpoint import EndpointClient
 from labctl.run.finish import analyse_run, report_run
 from labctl.store.catalogue import list_runs as read_catalogue
 from labctl.store.export import export_csv, export_nexus, export_xarray
+from labctl.store.naming import find_run
 from labctl.store.results import add_note as store_note
 from labctl.store.run import Run, open_run
 
@@ -19,12 +21,12 @@ _EXPORTS = {"csv": export_csv, "nexus": export_nexus, "xarray": export_xarray}
 
 def analyse(run: str, *, as_json: bool) -> int:
     """Analyse a run again; the result is added to its file."""
-    analysed = analyse_run(Path(run))
+    analysed = analyse_run(_existing(run))
     if as_json:
         print_json({"run": run, **analysed})
         return 0
     for name, entry in analysed["result"].items():
-        _show_value(name, entry)
+        show(result_line(name, entry))
     for warning in analysed.get("warnings", []):
         say(f"warning: {warning}")
     return 0
@@ -32,38 +34,20 @@ def analyse(run: str, *, as_json: bool) -> int:
 
 def report(run: str, output: str | None, *, as_json: bool) -> int:
     """Write figure and page of a run."""
-    files = report_run(Path(run), Path(output) if output else None)
+    files = report_run(_existing(run), Path(output) if output else None)
     if as_json:
         print_json({"run": run, "files": files})
-        return 0
-    for name, path in files.items():
-        show(f"{name:8} {path}")
+    else:
+        show_files(files)
     return 0
 
 
-def _summary(run: Run) -> dict[str, Any]:
-    safe = run.events("safe_state")
-    latest = run.results[-1].data if run.results else {}
-    return {
-        "run": str(run.path),
-        "status": run.status,
-        "procedure": run.header.get("procedure"),
-        "sample": run.header.get("sample", {}).get("name"),
-        "started": run.header.get("started"),
-        "simulated": run.simulated,
-        "points": {"done": sum(run.count(name) for name in run.streams)},
-        "safe_state": safe[-1].data.get("state") if safe else None,
-        "result": latest.get("result", {}),
-        "warnings": latest.get("warnings", []),
-        "incidents": [event.data for event in run.events("incident")],
-        "notes": [{"wall_s": note.wall_s, "text": note.text} for note in run.notes],
-    }
-
-
 def show_one(run: str, *, as_json: bool) -> int:
-    """Show a run in any state."""
-    with open_run(Path(run)) as opened:
+    """Show a run in any state; of one that goes, ask the engine how far it is."""
+    with open_run(_existing(run)) as opened:
         summary = _summary(opened)
+        if opened.status == "running":
+            summary["progress"] = _ask(opened, "status")
     if as_json:
         print_json(summary)
     else:
@@ -71,31 +55,33 @@ def show_one(run: str, *, as_json: bool) -> int:
     return 0
 
 
-def _show_summary(summary: dict[str, Any]) -> None:
-    show(f"{summary['run']}{'   SIMULATED' if summary['simulated'] else ''}")
-    show(f"{summary['procedure']} on {summary['sample']}, {summary['status']}, {summary['points']['done']} rows")
-    show(f"safe state {summary['safe_state'] or 'not recorded'}")
-    for name, entry in summary["result"].items():
-        _show_value(name, entry)
-    for warning in summary["warnings"]:
-        show(f"warning: {warning}")
-    for incident in summary["incidents"]:
-        show(f"incident: {incident.get('error', {}).get('what', incident)}")
-    for note in summary["notes"]:
-        show(f"note: {note['text']}")
-
-
-def _show_value(name: str, entry: dict[str, Any]) -> None:
-    low, high = entry.get("ci95") or (None, None)
-    interval = f"  (95 %: {number(low)} to {number(high)})" if low is not None and high is not None else ""
-    show(f"{name:22} {number(entry['value'])} {entry.get('unit', '')}{interval}")
+def abort(run: str, *, as_json: bool) -> int:
+    """Ask the engine of a run to end it safely."""
+    with open_run(_existing(run)) as opened:
+        if opened.status != "running":
+            raise InputError(f"the run is not going: it is {opened.status}", where=str(opened.path))
+        answer = _ask(opened, "abort", reason="`labctl abort`")
+    if answer is None or "error" in answer:
+        raise InputError(
+            f"the engine of the run does not answer{': ' + answer['error'] if answer else ''}",
+            where=str(run),
+            state="the run goes on",
+            todo="try again in a moment: it may be sealing",
+        )
+    if as_json:
+        print_json({"run": run, "aborting": True})
+    else:
+        show("aborting: the run ends as soon as it can, then the bench is made safe")
+    return 0
 
 
 def add_note(run: str, text: str, *, as_json: bool) -> int:
     """Add a note to a run."""
-    store_note(Path(run), text)
+    store_note(_existing(run), text)
     if as_json:
         print_json({"run": run, "noted": text})
+    else:
+        show(f"noted    {text}")
     return 0
 
 
@@ -106,36 +92,92 @@ def list_runs(directory: str, *, as_json: bool) -> int:
         raise InputError(f"there is no folder {directory}", todo="name the folder given as --out to `labctl run`")
     found = read_catalogue(folder)
     if as_json:
-        print_json({"directory": directory, "runs": [vars_of(summary) for summary in found]})
+        entries = [{**asdict(summary), "path": str(summary.path)} for summary in found]
+        print_json({"directory": directory, "runs": entries})
         return 0
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table()
-    rows = [vars_of(summary) for summary in found]
-    for heading in rows[0] if rows else ():
-        table.add_column(heading)
-    for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row.values()))
-    Console(file=sys.stdout).print(table)
+    if not found:
+        say(f"no runs in {directory}")
+        return 0
+    rows = []
+    for summary in found:
+        marks = "SIMULATED" if summary.simulated else summary.reason
+        started = summary.started[:19].replace("T", " ")
+        where = str(summary.path.relative_to(folder) if summary.path.is_relative_to(folder) else summary.path)
+        rows.append([where, summary.status, started, summary.procedure, summary.sample, str(summary.points), marks])
+    headings = dict.fromkeys(("run", "status", "started (UTC)", "procedure", "sample"), "left")
+    show_table({**headings, "points": "right", "": "left"}, rows)
     return 0
-
-
-def vars_of(summary: Any) -> dict[str, Any]:
-    """Get the fields of a catalogue entry as JSON-serialisable data."""
-    from dataclasses import asdict
-
-    return {name: str(value) if isinstance(value, Path) else value for name, value in asdict(summary).items()}
 
 
 def export(run: str, to: str, output: str, *, as_json: bool) -> int:
     """Export a run; an existing file is refused."""
     if to not in _EXPORTS:
         raise InputError(f"there is no export to {to!r}", where="--to", todo=f"one of {', '.join(_EXPORTS)}")
-    with open_run(Path(run)) as opened:
+    if Path(output).exists():
+        raise InputError(f"{output} exists already; nothing is ever overwritten", where="-o", todo="take another name")
+    with open_run(_existing(run)) as opened:
         written = _EXPORTS[to](opened, Path(output))
     if as_json:
         print_json({"run": run, "written": str(written)})
     else:
         show(f"written  {written}")
     return 0
+
+
+def _existing(run: str) -> Path:
+    """Get the path of a run; raises InputError if there is none."""
+    files = find_run(run)
+    if not any(path is not None and path.is_file() for path in (files.journal, files.sealed)):
+        raise InputError(f"there is no run {run}", todo="`labctl runs DIR` lists what there is")
+    return Path(run)
+
+
+def _summary(run: Run) -> dict[str, Any]:
+    safe = run.events("safe_state")
+    latest = run.results[-1].data if run.results else {}
+    planned = run.header.get("plan", {}).get("max_points")
+    return {
+        "run": str(run.path),
+        "status": run.status,
+        "procedure": run.header.get("procedure"),
+        "sample": run.header.get("sample", {}).get("name"),
+        "started": run.header.get("started"),
+        "simulated": run.simulated,
+        "points": {"done": sum(run.count(name) for name in run.streams), "planned": planned},
+        "safe_state": safe[-1].data.get("state") if safe else None,
+        "result": latest.get("result", {}),
+        "warnings": latest.get("warnings", []),
+        "incidents": [event.data for event in run.events("incident")],
+        "notes": [{"wall_s": note.wall_s, "text": note.text} for note in run.notes],
+    }
+
+
+def _ask(run: Run, command: str, **data: Any) -> dict[str, Any] | None:
+    """Ask the engine of a run; None if it cannot be reached."""
+    endpoints = run.events("endpoint")
+    if not endpoints:
+        return None
+    try:
+        with EndpointClient(endpoints[-1].data["address"]) as client:
+            return client.ask(command, **data)
+    except (OSError, ValueError):
+        return None
+
+
+def _show_summary(summary: dict[str, Any]) -> None:
+    for name, entry in summary["result"].items():
+        show(result_line(name, entry))
+    points, progress = summary["points"], summary.get("progress")
+    sample = f" on {summary['sample']}" if summary["sample"] else ""
+    planned = f" of at most {points['planned']}" if points["planned"] else ""
+    show(f"{summary['procedure']}{sample}{', SIMULATED' if summary['simulated'] else ''}")
+    show(f"{summary['status']}: {points['done']}{planned} points; safe state {summary['safe_state'] or 'not recorded'}")
+    if progress:
+        show(f"now      {progress['phase']}{', aborting' if progress.get('aborting') else ''}")
+    show(f"run      {summary['run']}")
+    for warning in summary["warnings"]:
+        show(f"warning: {warning}")
+    for incident in summary["incidents"]:
+        show(f"incident: {incident.get('error', {}).get('what', incident)}")
+    for note in summary["notes"]:
+        show(f"note: {note['text']}")

@@ -2,6 +2,10 @@
 
 On POSIX a Unix socket in a folder only the owner can enter; elsewhere a loopback port with a token that is known only
 to whoever can read the run's folder.
+
+A front sends objects like ``{"v": 1, "command": "abort", "reason": "..."}`` and gets ``{"v": 1, "answer": {...}}``
+for each, in order; an answer to what is wrong is ``{"error": "..."}``. In between come events, ``{"v": 1, "event":
+NAME, ...}``. What a front may ask beside ``attach`` is the engine's choice.
 """
 
 from __future__ import annotations
@@ -15,18 +19,21 @@ import secrets
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from labctl.errors import LabctlError
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 _MAX_LINE = 1 << 16
 _MAX_FRONTS = 16
-_BACKLOG_EVENTS = 256
+_BACKLOG_LINES = 256
 _ACCEPT_POLL_S = 0.2
-_SEND_TIMEOUT_S = 2.0
+_FINISH_S = 2.0
+_CONNECT_S = 5.0
 
 Command = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -34,13 +41,15 @@ Command = Callable[[dict[str, Any]], dict[str, Any]]
 class Endpoint:
     """Serves fronts from threads of its own; never holds up the run.
 
-    A front that does not read loses events (the newest win) and finally its connection, not the run its time.
+    A front that does not read loses the oldest of what it was sent, not the run its time.
 
     :param commands: What a front may ask, by name; each takes the message and returns the answer.
     :param lease_lost: Called when a front that held the lease is gone.
     """
 
     def __init__(self, commands: dict[str, Command], lease_lost: Callable[[], None]) -> None:
+        self.leased = threading.Event()
+        """Set once a front has taken the lease."""
         self._commands = commands
         self._lease_lost = lease_lost
         self._fronts: list[_Front] = []
@@ -54,13 +63,13 @@ class Endpoint:
 
     def publish(self, event: dict[str, Any]) -> None:
         """Send an event to every front; returns at once."""
-        line = json.dumps({"v": VERSION, **event}).encode() + b"\n"
+        line = _line(event)
         with self._lock:
             for front in self._fronts:
                 front.offer(line)
 
     def close(self) -> None:
-        """Close all connections and remove the socket."""
+        """Send what is queued, close all connections and remove the socket."""
         self._closing.set()
         self._acceptor.join(timeout=5.0)
         with self._lock:
@@ -96,27 +105,40 @@ class Endpoint:
                 continue
             except OSError:
                 return
+            connection.setblocking(True)
             front = _Front(connection, self._answer, self._gone)
             with self._lock:
-                if len(self._fronts) >= _MAX_FRONTS:
-                    connection.close()
-                    continue
-                self._fronts.append(front)
-            front.start()
+                full = len(self._fronts) >= _MAX_FRONTS
+                if not full:
+                    self._fronts.append(front)
+            if full:
+                _turn_away(connection)
+            else:
+                front.start()
 
     def _answer(self, front: _Front, message: dict[str, Any]) -> dict[str, Any]:
+        if message.get("v") != VERSION:
+            return {"error": f"this engine speaks version {VERSION}; say so by 'v' in every message"}
         if self._token and not front.trusted:
-            front.trusted = secrets.compare_digest(str(message.get("token", "")), self._token)
+            front.trusted = secrets.compare_digest(str(message.get("token", "")).encode(), self._token.encode())
             if not front.trusted:
                 return {"error": "wrong token"}
         name = message.get("command")
         if name == "attach":
-            front.lease = bool(message.get("lease", False))
+            front.lease = message.get("lease") is True
+            if front.lease:
+                self.leased.set()
             return {"attached": True}
-        command = self._commands.get(str(name))
+        command = self._commands.get(name) if isinstance(name, str) else None
         if command is None:
-            return {"error": f"unknown command {name!r}", "commands": sorted([*self._commands, "attach"])}
-        return command(message)
+            return {"error": f"unknown command {str(name)[:80]!r}", "commands": sorted([*self._commands, "attach"])}
+        try:
+            return command(message)
+        except LabctlError as error:
+            return {"error": str(error)}
+        except Exception as error:  # a front must never bring down the engine
+            log.exception("the command %s failed", name)
+            return {"error": f"{type(error).__name__}: {error}"}
 
     def _gone(self, front: _Front) -> None:
         with self._lock:
@@ -128,7 +150,7 @@ class Endpoint:
 
 
 class _Front:
-    """One connection: a thread that reads commands and one that writes events."""
+    """One connection: a thread that reads commands and one that writes; both end with the connection."""
 
     def __init__(
         self,
@@ -141,7 +163,7 @@ class _Front:
         self._connection = connection
         self._answer = answer
         self._gone = gone
-        self._events: queue.Queue[bytes | None] = queue.Queue()
+        self._lines: queue.Queue[bytes | None] = queue.Queue()
         self._reader = threading.Thread(target=self._read, name="front reader", daemon=True)
         self._writer = threading.Thread(target=self._write, name="front writer", daemon=True)
 
@@ -150,53 +172,53 @@ class _Front:
         self._writer.start()
 
     def offer(self, line: bytes) -> None:
-        """Queue an event; the oldest goes when the front does not read."""
-        while self._events.qsize() >= _BACKLOG_EVENTS:
+        """Queue a line; the oldest goes when the front does not read."""
+        while self._lines.qsize() >= _BACKLOG_LINES:
             with contextlib.suppress(queue.Empty):
-                self._events.get_nowait()
-        self._events.put(line)
+                self._lines.get_nowait()
+        self._lines.put(line)
 
     def finish(self) -> None:
-        """Send what is queued, then close."""
-        self._events.put(None)
-        self._writer.join(timeout=_SEND_TIMEOUT_S)
+        """Send what is queued, then close; a front that does not read is cut off."""
+        self._lines.put(None)
+        self._writer.join(timeout=_FINISH_S)
         self._shut()
-        self._reader.join(timeout=_SEND_TIMEOUT_S)
+        self._reader.join(timeout=_FINISH_S)
 
     def _read(self) -> None:
         buffer = b""
         try:
             while data := self._connection.recv(4096):
-                buffer += data
-                *lines, buffer = buffer.split(b"\n")
+                *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
                     self._handle(line)
                 if len(buffer) > _MAX_LINE:
+                    self.offer(_line({"answer": {"error": f"a line is longer than {_MAX_LINE} bytes"}}))
                     break
         except OSError:
-            pass
+            log.debug("a front broke off")
         finally:
-            self._shut()
-            self._events.put(None)
             self._gone(self)
+            self._lines.put(None)
+            self._writer.join(timeout=_FINISH_S)
+            self._shut()
 
     def _handle(self, line: bytes) -> None:
         try:
             message = json.loads(line)
             if not isinstance(message, dict):
                 raise ValueError("a JSON object is wanted")
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             answer: dict[str, Any] = {"error": f"not understood: {error}"}
         else:
             answer = self._answer(self, message)
-        self.offer(json.dumps({"v": VERSION, "answer": answer}).encode() + b"\n")
+        self.offer(_line({"answer": answer}))
 
     def _write(self) -> None:
         try:
-            while (line := self._events.get()) is not None:
-                self._connection.settimeout(_SEND_TIMEOUT_S)
+            while (line := self._lines.get()) is not None:
+                # No time-out: a front that was suspended may come back; closing the socket ends the wait.
                 self._connection.sendall(line)
-                self._connection.settimeout(None)
         except OSError:
             log.debug("a front does not read any more")
 
@@ -206,15 +228,71 @@ class _Front:
         self._connection.close()
 
 
-def connect(address: str, timeout_s: float = 5.0) -> socket.socket:
-    """Connect to an endpoint; on systems without Unix sockets the token is sent at once."""
-    if "#" in address:
+class EndpointClient:
+    """A front's connection to an endpoint.
+
+    :param address: As the engine announces it: the path of a Unix socket, or ``host:port#token``.
+    :param lease: Whether the run ends when this connection does.
+
+    Raises OSError when the engine cannot be reached.
+    """
+
+    def __init__(self, address: str, *, lease: bool = False) -> None:
         place, _, token = address.partition("#")
-        host, _, port = place.rpartition(":")
-        connection = socket.create_connection((host, int(port)), timeout=timeout_s)
-        connection.sendall(json.dumps({"v": VERSION, "command": "attach", "token": token}).encode() + b"\n")
-        return connection
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(timeout_s)
-    connection.connect(address)
-    return connection
+        if token:
+            host, _, port = place.rpartition(":")
+            self._socket = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
+        else:
+            self._socket = socket.socket(socket.AF_UNIX)
+            try:
+                self._socket.settimeout(_CONNECT_S)
+                self._socket.connect(place)
+            except OSError:
+                self._socket.close()
+                raise
+        self._socket.settimeout(None)
+        self.send("attach", lease=lease, token=token)
+
+    def send(self, command: str, **data: Any) -> None:
+        """Send a command; its answer comes among the messages."""
+        self._socket.sendall(_line({"command": command, **data}))
+
+    def messages(self) -> Iterator[dict[str, Any]]:
+        """Give what the engine sends until it closes the connection; raises OSError if that breaks."""
+        with self._socket.makefile("rb") as stream:
+            for line in stream:
+                yield json.loads(line)
+
+    def ask(self, command: str, *, timeout_s: float = _CONNECT_S, **data: Any) -> dict[str, Any]:
+        """Send a command on a new connection and return its answer; raises OSError if there is none in time."""
+        self._socket.settimeout(timeout_s)
+        self.send(command, **data)
+        answers = (message["answer"] for message in self.messages() if "answer" in message)
+        next(answers, None)  # to the attach
+        answer = next(answers, None)
+        if answer is None:
+            raise ConnectionResetError("the engine closed the connection")
+        return answer
+
+    def close(self) -> None:
+        """Close the connection and wake whoever waits for messages."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
+
+    def __enter__(self) -> EndpointClient:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _line(message: dict[str, Any]) -> bytes:
+    return json.dumps({"v": VERSION, **message}, default=str).encode() + b"\n"
+
+
+def _turn_away(connection: socket.socket) -> None:
+    with contextlib.suppress(OSError):
+        connection.setblocking(False)
+        connection.send(_line({"answer": {"error": f"{_MAX_FRONTS} fronts are attached already"}}))
+    connection.close()

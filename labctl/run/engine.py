@@ -21,7 +21,7 @@ from labctl.bench.bench import Bench, needs_laboratory
 from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.bench.safe import SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
-from labctl.errors import Aborted, BenchOpenError, ExitCode, LabctlError
+from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
@@ -154,8 +154,8 @@ class Engine:
         try:
             journal.event("endpoint", {"address": self._endpoint.address}, **self._times(started_s))
             self._wait_for_front()
-            self._open_bench(journal, started_s)
-            self._measure_points(journal, plan, outcome)
+            bench = self._open_bench(journal, started_s)
+            self._measure_points(bench, journal, plan, outcome)
         except Aborted as aborted:
             outcome.status, error = "aborted", aborted
             aborted.where = "; ".join(part for part in (aborted.where, f"reason: {self._stop_reason}") if part)
@@ -181,10 +181,10 @@ class Engine:
             self.abort("the front that started the run never came")
             raise Aborted("the run was not begun", state="nothing was moved")
 
-    def _open_bench(self, journal: Journal, started_s: float) -> None:
+    def _open_bench(self, journal: Journal, started_s: float) -> Bench:
         request, roles = self.prepared.request, self.prepared.procedure.ROLES
         self.guard.say("instruments", open=True, standby=bool(safety_roles(self.prepared.bench)))
-        self._bench = Bench.open(
+        self._bench = bench = Bench.open(
             self.prepared.bench,
             self.clock,
             roles=roles,
@@ -192,11 +192,11 @@ class Engine:
             seed=request.seed,
             owner=f"{self.prepared.procedure.NAME} in {request.out}",
         )
-        journal.event("instruments", instruments(self._bench), **self._times(started_s))
+        journal.event("instruments", instruments(bench), **self._times(started_s))
+        return bench
 
-    def _measure_points(self, journal: Journal, plan: Plan, outcome: Outcome) -> None:
-        procedure, bench = self.prepared.procedure, self._bench
-        assert bench is not None
+    def _measure_points(self, bench: Bench, journal: Journal, plan: Plan, outcome: Outcome) -> None:
+        procedure = self.prepared.procedure
         self._publish_now("phase", phase="preparing")
         self.expect(plan.start_up_s * 4 + _OPENING_S)
         procedure.stop_event = self.stop

@@ -1,21 +1,31 @@
-"""A front's side of a run: starts the guard, follows the endpoint, passes aborts on, brings back the outcome."""
+"""A front's side of a run: starts the guard, follows the engine, passes aborts on, brings back the outcome.
+
+A script runs a plan like this::
+
+    from labctl.run.front import run_to_end
+    from labctl.run.request import RunRequest
+
+    outcome = run_to_end(RunRequest(procedure="fluence-sweep", bench="simulated", virtual_time=True))
+    print(outcome["status"], outcome["result"]["threshold"]["value"])
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import queue
-import socket
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import LabctlError
-from labctl.run.endpoint import VERSION, connect
+from labctl.errors import ExitCode
+from labctl.run.endpoint import EndpointClient
 from labctl.run.guard import own_session
 from labctl.run.request import RunRequest
 
@@ -24,13 +34,50 @@ log = logging.getLogger(__name__)
 LIVENESS_S = 1.0
 START_S = 60.0
 SAFE_S = 30.0
+RECORD_S = 300.0
 _GUARD_FILE = Path(__file__).with_name("guard.py")
+_LOG_TAIL = 2000
+
+Event = dict[str, Any]
+
+
+def run_to_end(
+    request: RunRequest, on_event: Callable[[Event], None] | None = None, *, forward_signals: bool = False
+) -> dict[str, Any]:
+    """Run a request to its end and return what came of it.
+
+    The run holds a lease on this process, unless the request says otherwise: if the process dies, the run is aborted
+    and the bench made safe. An exception in ``on_event``, or a KeyboardInterrupt, aborts the run too; it is raised
+    again once the bench is safe.
+
+    :param request: What to run; refused, before anything moves, if it cannot be carried out.
+    :param on_event: Called with every event: ``started``, ``phase``, ``stage``, ``point`` (with ``done`` and
+        ``planned``), ``aborting``, ``safe_state``.
+    :param forward_signals: Turn INT, TERM and HUP into an abort while the run goes; in the main thread only.
+    :return: The object that ``labctl run --json`` prints: ``run``, ``status``, ``safe_state``, ``points``, ``result``,
+        ``warnings``, ``simulated``, ``files``, ``error``..., and ``exit``, the exit code.
+    """
+    front = RunFront(request)
+    try:
+        with _forwarding(front) if forward_signals else nullcontext():
+            try:
+                for event in front.events():
+                    if on_event is not None:
+                        on_event(event)
+            except BaseException as error:
+                front.abort(f"{type(error).__name__} in the front")
+                for _ in front.events():
+                    pass
+                raise
+        return front.outcome()
+    finally:
+        front.close()
 
 
 class RunFront:
     """Starts a run and follows it.
 
-    Owns three threads: one reads the guard, one reads the endpoint; both end with the run. The death of this front
+    Owns two threads: one reads the guard, one the engine's endpoint; both end with the run. The death of this front
     ends the run safely if the request asks for a lease, and changes nothing otherwise.
 
     :param request: What to run. The engine checks it and refuses, before anything moves, what it cannot carry out.
@@ -38,115 +85,192 @@ class RunFront:
 
     def __init__(self, request: RunRequest) -> None:
         self.request = request
-        self._folder = tempfile.TemporaryDirectory(prefix="labctl-run-", ignore_cleanup_errors=True)
-        self._log = Path(self._folder.name) / "engine.log"
-        self._events: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._final: dict[str, Any] | None = None
-        self._socket: socket.socket | None = None
-        self._abort_asked = ""
+        # Signal handlers put events here, too, so it must be a queue that allows for that.
+        self._events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        self._engine_final: Event | None = None
+        self._guard_final: Event | None = None
+        self._started: Event | None = None
+        self._client: EndpointClient | None = None
+        self._client_lock = threading.Lock()
+        self._abort_reason = ""
+        self._folder = Path(tempfile.mkdtemp(prefix="labctl-run-"))
+        self._log = self._folder / "engine.log"
         self._guard = self._start_guard()
         self._reader = threading.Thread(target=self._read_guard, name="guard reader", daemon=True)
         self._reader.start()
 
-    def events(self) -> Iterator[dict[str, Any]]:
+    def events(self) -> Iterator[Event]:
         """Give the events of the run until it has ended; ``started`` comes first, unless the run was refused."""
         while (event := self._events.get()) is not None:
+            if event["event"] == "aborting":
+                self._send_abort(event["reason"])
             yield event
 
     def abort(self, reason: str) -> None:
-        """Ask the engine to end the run safely; may be called from a signal handler and more than once."""
-        self._abort_asked = reason
-        if self._socket is not None:
-            try:
-                self._send(self._socket, {"command": "abort", "reason": reason})
-            except OSError:
-                log.warning("the engine cannot be reached; the guard watches it")
+        """Ask the engine to end the run safely; may be called from a signal handler, and more than once.
 
-    def outcome(self, timeout_s: float | None = None) -> dict[str, Any]:
-        """Wait for the end; returns ``{"exit": code, "report": {...}}``."""
-        self._reader.join(timeout_s)
-        self._guard.wait(timeout_s)
-        if self._final is None:
-            log_text = self._log.read_text(errors="replace") if self._log.exists() else ""
-            raise LabctlError(
-                "the guard ended without a word",
-                where=log_text[-2000:],
-                state="unknown: check the bench by eye",
-                todo="report this; look at the run with `labctl show`",
-            )
-        return self._final
+        The request is sent by whoever iterates over :meth:`events`.
+        """
+        self._events.put({"event": "aborting", "reason": reason})
 
-    @property
-    def engine_log(self) -> str:
-        """Get what engine and safe-state program wrote to their log."""
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
+    def wait_started(self) -> Event | None:
+        """Wait until the run has a name and a front would be heard; None if it was refused or died before that."""
+        for event in self.events():
+            if event["event"] == "started":
+                return event
+        return None
+
+    def outcome(self) -> dict[str, Any]:
+        """Get what came of the run, once its events have ended: the engine's report and ``exit``."""
+        self._reader.join()
+        self._guard.wait()
+        # What the engine itself said last is true, even if it died before the guard heard it.
+        final = self._engine_final or self._guard_final
+        return self._lost() if final is None else {**final["report"], "exit": final["exit"]}
+
+    def detach(self) -> None:
+        """Let a run without lease go on alone; this front is of no more use."""
+        self._drop_connections()
+        # The guard outlives this process, so nobody waits for it.
+        self._guard.returncode = 0
 
     def close(self) -> None:
         """Forget the run; a run that still goes loses its lease."""
-        if self._socket is not None:
-            self._socket.close()
-        if self._guard.stdout is not None:
-            self._guard.stdout.close()
-        self._folder.cleanup()
+        self._drop_connections()
+        with suppress(OSError):
+            self._guard.wait()
+        for path in (self._folder / "request.json", self._log):
+            path.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._folder.rmdir()
+
+    def _drop_connections(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
     def _start_guard(self) -> subprocess.Popen[bytes]:
-        request_file = Path(self._folder.name) / "request.json"
+        request_file = self._folder / "request.json"
         request_file.write_text(self.request.model_dump_json(), encoding="utf-8")
-        python = [sys.executable, "-X", "utf8", "-m"]
+        # -P: a file of the user's in the working directory must not stand in for a module.
+        python = [sys.executable, "-P", "-X", "utf8", "-m"]
         config = {
             "engine": [*python, "labctl.run.engine", str(request_file)],
             "safe": [*python, "labctl.run.safe_program", str(request_file)],
             "liveness_s": LIVENESS_S,
             "start_s": START_S,
             "safe_s": SAFE_S,
+            "record_s": RECORD_S,
             "log": str(self._log),
+            "remove": [str(request_file), str(self._log), str(self._folder)],
         }
-        return subprocess.Popen(
-            [sys.executable, "-I", "-S", str(_GUARD_FILE), json.dumps(config)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            **own_session(),
-        )
+        with self._log.open("ab") as engine_log:
+            return subprocess.Popen[bytes](
+                [sys.executable, "-I", "-S", str(_GUARD_FILE), json.dumps(config)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=engine_log,
+                **own_session(),
+            )
 
     def _read_guard(self) -> None:
+        """Read the guard to its end, then wait for the engine's: without its guard it ends the run by itself."""
         follower: threading.Thread | None = None
         lines = self._guard.stdout
         if lines is None:
-            return
-        for line in lines:
-            message = json.loads(line)
-            if message.get("m") == "started":
-                self._events.put({**message, "event": "started"})
-                follower = threading.Thread(
-                    target=self._follow, args=(message["endpoint"],), name="endpoint reader", daemon=True
-                )
-                follower.start()
-            elif message.get("m") == "final":
-                self._final = message
+            raise ValueError("the guard was started without a pipe")
+        with lines:
+            for line in lines:
+                message = json.loads(line)
+                kind = message.get("m")
+                if kind == "started":
+                    self._started = message
+                    follower = threading.Thread(target=self._follow, name="endpoint reader", daemon=True)
+                    follower.start()
+                    self._events.put({**message, "event": "started"})
+                elif kind == "safe_state":
+                    self._events.put({**message, "event": "safe_state"})
+                elif kind == "final":
+                    self._guard_final = message
         if follower is not None:
-            follower.join(timeout=5.0)
+            follower.join()
         self._events.put(None)
 
-    def _follow(self, address: str) -> None:
+    def _follow(self) -> None:
+        """Read the endpoint to its end."""
+        if self._started is None:
+            return
         try:
-            connection = connect(address)
+            client = EndpointClient(self._started["endpoint"], lease=self.request.lease)
         except OSError as error:
             log.warning("the endpoint cannot be reached: %s", error)
             return
-        connection.settimeout(None)
-        self._socket = connection
-        self._send(connection, {"command": "attach", "lease": self.request.lease})
-        if self._abort_asked:
-            self.abort(self._abort_asked)
-        with connection.makefile("rb") as stream:
-            try:
-                for line in stream:
-                    message = json.loads(line)
-                    if "event" in message:
-                        self._events.put(message)
-            except OSError:
-                log.debug("the endpoint was closed")
+        with self._client_lock:
+            self._client = client
+            reason = self._abort_reason
+        try:
+            if reason:
+                client.send("abort", reason=reason)
+            for message in client.messages():
+                self._take(message)
+        except (OSError, ValueError):
+            log.debug("the endpoint was closed")
+        finally:
+            client.close()
 
-    @staticmethod
-    def _send(connection: socket.socket, message: dict[str, Any]) -> None:
-        connection.sendall(json.dumps({"v": VERSION, **message}).encode() + b"\n")
+    def _take(self, message: Event) -> None:
+        if message.get("event") == "final":
+            self._engine_final = message
+        elif "event" in message and message["event"] != "started":
+            self._events.put(message)
+
+    def _send_abort(self, reason: str) -> None:
+        with self._client_lock:
+            self._abort_reason = reason
+            client = self._client
+        if client is not None:
+            try:
+                client.send("abort", reason=reason)
+            except OSError:
+                log.warning("the engine cannot be reached; the guard watches it")
+
+    def _lost(self) -> dict[str, Any]:
+        """Say that guard and engine both ended without a word: nobody knows how the bench was left."""
+        started = self._started or {}
+        text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+        error = {
+            "type": "GuardDied",
+            "what": "the guard and the engine both ended without a word",
+            "where": "guard",
+            "state": "unknown: look at the shutter; every acknowledged point is in the journal",
+            "todo": "bring the bench into its safe state with `labctl bench safe`; report this",
+            "log": text[-_LOG_TAIL:],
+        }
+        return {
+            "run": started.get("run", ""),
+            "status": "crashed",
+            "safe_state": "unconfirmed",
+            "points": {"done": 0, "planned": 0},
+            "result": {},
+            "warnings": [],
+            "simulated": started.get("simulated", False),
+            "files": {},
+            "safe_report": {"state": "unconfirmed", "steps": []},
+            "error": error,
+            "exit": int(ExitCode.UNSAFE),
+        }
+
+
+@contextmanager
+def _forwarding(front: RunFront) -> Iterator[None]:
+    """Turn INT, TERM and HUP into an abort for the duration of the block."""
+
+    def on_signal(number: int, _frame: object) -> None:
+        front.abort(signal.Signals(number).name)
+
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(getattr(signal, name), handler)

@@ -1,12 +1,18 @@
-"""The guard: starts the engine, watches it, ends it when it hangs, and makes the bench safe when it is gone.
+"""The guard: starts the engine, watches it, ends it when it hangs, and has the bench made safe when it is gone.
 
 Run as a program (``python -I -S guard.py CONFIG``), so that it holds nothing but the standard library: whatever breaks
 the engine should not break the guard. CONFIG is a JSON object with ``engine`` and ``safe`` (command lines),
-``liveness_s``, ``start_s``, ``safe_s`` and ``log``. The engine writes JSON lines to its standard output; the guard
-writes to its own what the front needs: ``started``, then one ``final``.
+``liveness_s``, ``start_s``, ``safe_s``, ``record_s``, ``log`` and ``remove`` (files and folders that go at the end).
 
-Guard and engine have sessions of their own, so a Ctrl-C in a terminal reaches only the front.
+Engine and safe-state program write JSON lines to their standard output. The guard writes to its own what the front
+needs: ``started``, if the engine died ``safe_state``, then one ``final``. While instruments outside the engine are
+open, the safe-state program stands by with everything imported, and waits for one line on its standard input: so it
+takes moments, not seconds, from the death of the engine to a closed shutter.
+
+Guard, engine and safe-state program have sessions of their own, so a Ctrl-C in a terminal reaches only the front.
 """
+
+from __future__ import annotations
 
 import json
 import os
@@ -17,40 +23,91 @@ import sys
 import threading
 import time
 
+TYPE_CHECKING = False  # the module typing costs more start-up time than all the rest
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO, Any
+
 VERSION = 1
 _POLL_S = 0.1
 _KILL_WAIT_S = 5.0
+_END_S = 10.0
+_LOG_TAIL_BYTES = 2000
 
 
-class Engine:
-    """The engine process and what it last said of itself."""
+class Program:
+    """A child process that writes JSON lines; one thread reads them and ends with it.
 
-    def __init__(self, command, log):
-        self.run = ""
-        self.instruments_open = False
-        self.points = {"done": 0, "planned": 0}
-        self.final = None
-        self.simulated = False
-        self._lines = queue.Queue()
+    :param command: Command line.
+    :param log: Binary file for its standard error.
+    :param listens: Whether it reads its standard input.
+    """
+
+    def __init__(self, command: list[str], log: IO[bytes], *, listens: bool = False) -> None:
+        self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self.process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, **own_session()
+            command,
+            stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            **own_session(),
         )
-        threading.Thread(target=self._read, name="engine output", daemon=True).start()
+        threading.Thread(target=self._read, name="output of a program", daemon=True).start()
 
-    def _read(self):
-        for line in self.process.stdout:
+    def _read(self) -> None:
+        for line in self.process.stdout or ():
             try:
-                self._lines.put(json.loads(line))
-            except ValueError:
-                sys.stderr.write(f"labctl guard: the engine said {line!r}\n")
-        self._lines.put(None)
+                message = json.loads(line)
+            except (ValueError, RecursionError):
+                message = None
+            if isinstance(message, dict):
+                self._messages.put(message)
+            else:
+                sys.stderr.write(f"labctl guard: not a message: {line[:200]!r}\n")
+        self._messages.put(None)
 
-    def next_line(self, timeout_s):
+    def next_message(self, timeout_s: float) -> dict[str, Any] | None:
         """Return the next message, ``None`` at the end of the output; raises queue.Empty."""
-        return self._lines.get(timeout=timeout_s)
+        return self._messages.get(timeout=max(timeout_s, 0.0))
 
-    def kill(self):
-        """End the engine and whatever it started."""
+    def await_message(self, kind: str, timeout_s: float) -> dict[str, Any] | None:
+        """Return the next message of a kind, or ``None`` if none comes in time."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            try:
+                message = self.next_message(deadline - time.monotonic())
+            except queue.Empty:
+                return None
+            if message is None or message.get("m") == kind:
+                return message
+
+    def tell(self, message: dict[str, Any]) -> None:
+        """Write one line to the program and close its input; a program that is gone does not hear it."""
+        if self.process.stdin is not None:
+            try:
+                self.process.stdin.write(json.dumps(message).encode() + b"\n")
+            except OSError:
+                pass
+        self.dismiss()
+
+    def dismiss(self) -> None:
+        """Close the input of a program that listens: it has nothing to wait for any more."""
+        if self.process.stdin is not None:
+            try:
+                self.process.stdin.close()
+            except OSError:
+                pass
+
+    def has_ended(self, within_s: float) -> bool:
+        """Return whether the process ends within a time."""
+        try:
+            self.process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """End the program and whatever it started; one that is stuck in the kernel is left to it."""
         try:
             if os.name == "posix":
                 os.killpg(self.process.pid, signal.SIGKILL)
@@ -58,131 +115,222 @@ class Engine:
                 self.process.kill()
         except OSError:
             pass
-        self.process.wait(_KILL_WAIT_S)
+        self.has_ended(_KILL_WAIT_S)
 
 
-def own_session():
-    """Arguments for Popen that detach a child from the terminal's signals."""
-    if os.name == "posix":
-        return {"start_new_session": True}
-    return {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
-
-
-def say(message):
-    """Write one JSON line to the front; a front that is gone is none of our business."""
-    try:
-        sys.stdout.write(json.dumps({"v": VERSION, **message}) + "\n")
-        sys.stdout.flush()
-    except (OSError, ValueError):
-        pass
-
-
-def watch(engine, liveness_s, start_s):
-    """Follow the engine until it has ended; return why it was ended, or "" if it ended by itself.
+class Watch:
+    """What the engine has said of its run so far, and by when it must speak again.
 
     Liveness (``alive`` from a thread of its own) and progress (``expect`` from the run) are apart: a run that waits
     long says so beforehand, a run that is stuck does not. ``quiet`` announces work that may hold the interpreter for
-    longer than the liveness limit (imports, sealing, fits), always with the shutter closed; ``expect`` ends it.
+    longer than the liveness limit (imports, sealing, fits), always with the shutter closed; the next ``expect`` ends
+    it.
     """
-    alive_by = time.monotonic() + start_s
-    progress_by = alive_by
-    quiet_until = 0.0
-    seen_alive = False
+
+    def __init__(self, liveness_s: float, start_s: float) -> None:
+        self.run = ""
+        self.simulated = False
+        self.points = {"done": 0, "planned": 0}
+        self.instruments_open = False
+        self.wants_standby = False
+        self.final: dict[str, Any] | None = None
+        self._liveness_s = liveness_s
+        self._limit_s = start_s
+        self._alive_by = self._progress_by = time.monotonic() + start_s
+        self._quiet_until = 0.0
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Take note of one message of the engine; raises KeyError or TypeError if it makes no sense."""
+        now = time.monotonic()
+        kind = message["m"]
+        if kind == "alive":
+            self._limit_s = self._liveness_s
+            self._alive_by = now + self._liveness_s
+        elif kind == "expect":
+            self._progress_by = now + message["s"]
+            self._quiet_until = 0.0
+        elif kind == "quiet":
+            self._quiet_until = now + message["s"]
+        elif kind == "started":
+            self.run, self.simulated = message["run"], message["simulated"]
+            say(message)
+        elif kind == "instruments":
+            self.instruments_open = message["open"]
+            self.wants_standby = message["open"] and message["standby"]
+        elif kind == "points":
+            self.points = message["points"]
+        elif kind == "final" and isinstance(message["exit"], int) and isinstance(message["report"], dict):
+            self.final = message
+
+    def overdue(self) -> str:
+        """Return what the engine owes, or an empty text."""
+        now = time.monotonic()
+        if now > max(self._alive_by, self._quiet_until):
+            return f"the engine gave no sign of life for {self._limit_s:.1f} s"
+        if now > max(self._progress_by, self._quiet_until):
+            return "the run made no progress within the time it had declared"
+        return ""
+
+
+def own_session() -> dict[str, Any]:
+    """Arguments for Popen that detach a child from the terminal's signals."""
+    if os.name == "posix":
+        return {"start_new_session": True}
+    return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+
+
+def say(message: dict[str, Any]) -> None:
+    """Write one JSON line to the front; a front that is gone is none of our business."""
+    line = json.dumps({"v": VERSION, **message}).encode() + b"\n"
+    try:
+        while line:
+            line = line[os.write(1, line) :]
+    except OSError:
+        pass
+
+
+def follow(engine: Program, watch: Watch, start_standby: Callable[[], None]) -> str:
+    """Follow the engine until it has ended or must be ended; return why it must be, or an empty text."""
     while True:
         try:
-            message = engine.next_line(_POLL_S)
+            message = engine.next_message(_POLL_S)
         except queue.Empty:
-            now = time.monotonic()
-            if now > max(alive_by, quiet_until):
-                return f"the engine gave no sign of life for {liveness_s if seen_alive else start_s:.1f} s"
-            if now > max(progress_by, quiet_until):
-                return "the run made no progress within the time it had declared"
+            if watch.overdue():
+                return watch.overdue()
+            if engine.process.poll() is not None:
+                return ""
             continue
         if message is None:
             return ""
-        kind = message.get("m")
-        now = time.monotonic()
-        if kind == "alive":
-            seen_alive = True
-            alive_by = now + liveness_s
-        elif kind == "expect":
-            progress_by = now + message["s"]
-            quiet_until = 0.0
-        elif kind == "quiet":
-            quiet_until = now + message["s"]
-        elif kind == "started":
-            engine.run = message["run"]
-            engine.simulated = message["simulated"]
-            say(message)
-        elif kind == "instruments":
-            engine.instruments_open = message["open"]
-        elif kind == "points":
-            engine.points = message["points"]
-        elif kind == "final":
-            engine.final = message
+        try:
+            watch.take(message)
+        except (KeyError, TypeError) as error:
+            sys.stderr.write(f"labctl guard: {error!r} in {str(message)[:200]}\n")
+        if watch.final is not None:
+            return ""
+        if watch.wants_standby:
+            start_standby()
 
 
-def make_safe(command, timeout_s, log):
-    """Run the safe-state program on new connections; return its report."""
-    try:
-        done = subprocess.run(
-            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log, timeout=timeout_s, **own_session()
-        )
-        return json.loads(done.stdout.decode().strip().splitlines()[-1])
-    except (OSError, ValueError, IndexError, subprocess.TimeoutExpired) as error:
-        return {"state": "unconfirmed", "steps": [], "error": f"{type(error).__name__}: {error}"}
+def make_safe(
+    standby: Program | None, order: dict[str, Any], config: dict[str, Any], log: IO[bytes]
+) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """Have the bench made safe and the death recorded; return the safe report, and what was recorded or ``None``.
+
+    The program that stands by is asked first; if it fails, a new one is started.
+    """
+    report = {"state": "unconfirmed", "steps": [], "error": "the safe-state program gave no report"}
+    for program in (standby, None):
+        try:
+            asked = program or Program(config["safe"], log, listens=True)
+        except OSError as error:
+            return {**report, "error": f"the safe-state program cannot be started: {error}"}, None
+        asked.tell(order)
+        found = asked.await_message("safe", config["safe_s"])
+        if found is None:
+            asked.kill()
+            if program is None:
+                break
+            continue
+        report = found["report"]
+        say({"m": "safe_state", "state": report["state"]})
+        recorded = asked.await_message("recorded", config["record_s"])
+        if recorded is None or not asked.has_ended(_END_S):
+            asked.kill()
+        return report, recorded
+    return report, None
 
 
-def report_death(engine, reason, safe):
+def report_death(
+    watch: Watch, what: str, safe: dict[str, Any], recorded: dict[str, Any] | None, log_text: str
+) -> dict[str, Any]:
     """Compose the final message of a run whose engine did not live to write it."""
-    code = engine.process.returncode
     state = safe["state"]
-    what = reason or f"the engine ended unexpectedly (exit status {code})"
-    report = {
-        "run": engine.run,
+    report: dict[str, Any] = {
+        "run": watch.run,
         "status": "crashed",
         "safe_state": state,
-        "points": engine.points,
+        "points": watch.points,
         "result": {},
         "warnings": [],
-        "simulated": engine.simulated,
+        "simulated": watch.simulated,
+        "files": {},
         "safe_report": safe,
         "error": {
             "type": "EngineDied",
             "what": what,
             "where": "engine",
-            "state": f"safe state: {state}; every acknowledged point is in the journal",
+            "state": f"safe state: {state}; every acknowledged point is kept",
             "todo": "look at the run with `labctl show`; check the bench before the next run",
+            "log": log_text,
         },
     }
+    if recorded is not None:
+        recorded_points = {**watch.points, "done": recorded["points"]}
+        report |= {"run": recorded["run"], "points": recorded_points, "warnings": recorded["warnings"]}
     return {"m": "final", "exit": 4 if state == "unconfirmed" else 1, "report": report}
 
 
-def main(config):
-    """Guard one run; return the exit code of the run."""
+def tail(path: str) -> str:
+    """Return the end of the log."""
+    try:
+        with open(path, "rb") as log:  # noqa: PTH123 - pathlib costs start-up time
+            log.seek(0, os.SEEK_END)
+            log.seek(max(log.tell() - _LOG_TAIL_BYTES, 0))
+            return log.read().decode("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
+    """Start the engine, watch it to its end, have made safe what it left; return the exit code of the run."""
+    watch = Watch(config["liveness_s"], config["start_s"])
+    engine = Program(config["engine"], log)
+    standby: Program | None = None
+
+    def start_standby() -> None:
+        nonlocal standby
+        if standby is None:
+            standby = Program(config["safe"], log, listens=True)
+
+    try:
+        reason = follow(engine, watch, start_standby)
+    except Exception as error:  # whatever is wrong with the guard, the engine must not go on alone
+        reason = f"the guard failed: {type(error).__name__}: {error}"
+    if reason or not engine.has_ended(_END_S):
+        engine.kill()
+    final = watch.final
+    if final is None:
+        code = engine.process.returncode
+        what = reason or f"the engine ended unexpectedly (exit status {code})"
+        log_text = tail(config["log"])
+        safe, recorded = {"state": "not-needed", "steps": []}, None
+        if watch.instruments_open:
+            order = {"run": watch.run, "what": what, "log": log_text}
+            safe, recorded = make_safe(standby, order, config, log)
+            standby = None
+        final = report_death(watch, what, safe, recorded, log_text)
+    if standby is not None:
+        standby.dismiss()
+        if not standby.has_ended(_END_S):
+            standby.kill()
+    say(final)
+    return final["exit"]
+
+
+def main(config: dict[str, Any]) -> int:
+    """Guard one run; return its exit code."""
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     with open(config["log"], "ab") as log:  # noqa: PTH123 - pathlib costs start-up time
-        return guard_run(config, log)
-
-
-def guard_run(config, log):
-    """Start the engine, watch it to its end, make safe what it left; return the exit code of the run."""
-    engine = Engine(config["engine"], log)
-    reason = watch(engine, config["liveness_s"], config["start_s"])
-    if reason:
-        engine.kill()
-    engine.process.wait()
-    if engine.final is not None and not reason:
-        say(engine.final)
-        return engine.final["exit"]
-    safe = {"state": "not-needed", "steps": []}
-    if engine.instruments_open:
-        safe = make_safe([*config["safe"], engine.run], config["safe_s"], log)
-    final = report_death(engine, reason, safe)
-    say(final)
-    return final["exit"]
+        code = guard_run(config, log)
+    for path in config["remove"]:
+        try:
+            os.rmdir(path) if os.path.isdir(path) else os.unlink(path)  # noqa: PTH106, PTH108, PTH112
+        except OSError:
+            pass
+    return code
 
 
 if __name__ == "__main__":

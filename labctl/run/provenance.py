@@ -8,12 +8,64 @@ import platform
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from labctl.bench.bench import Bench, needs_laboratory
+from labctl.run.plan import Plan
+from labctl.run.request import PreparedRun
 
 _PACKAGES = ("labctl-bench", "pymeasure", "numpy", "scipy", "h5py", "pyvisa", "pyserial", "pydantic")
 _GIT_TIMEOUT_S = 5.0
 _MAX_DIFF = 200_000
+
+
+def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> dict[str, Any]:
+    """Compose the header of a run: what it is, with everything it was made from.
+
+    :param name: Name of the run.
+    :param wall_s: Unix time of its start.
+    """
+    procedure, bench, request = prepared.procedure, prepared.bench, prepared.request
+    files = {"bench": bench.text, "sample": prepared.sample.text if prepared.sample else ""}
+    calibration = bench.attenuator_calibration
+    calibrations = {"attenuator": calibration.text} if calibration else {}
+    plot = procedure.DEFAULT_PLOT
+    parameters = procedure.parameter_values().items()
+    return {
+        "run": name,
+        "procedure": procedure.NAME,
+        "parameters": {key: list(value) if isinstance(value, tuple) else value for key, value in parameters},
+        "bench": {"name": bench.name, "file": bench.file},
+        "sample": _sample(prepared),
+        "request": request.model_dump(),
+        "plan": plan.as_dict(),
+        "provenance": provenance(files, calibrations, request.seed),
+        "simulated": needs_laboratory(bench),
+        "seed": request.seed,
+        "default_stream": plot.stream,
+        "x": plot.x,
+        "signal": plot.signal,
+        "spectra": plot.spectra,
+        "started": datetime.fromtimestamp(wall_s, UTC).isoformat(),
+    }
+
+
+def instruments(bench: Bench) -> dict[str, dict[str, str]]:
+    """Get driver, resource and identity of every open instrument, by role."""
+    entries = bench.config.instruments
+    return {
+        role: {
+            "driver": entries[role].driver,
+            "resource": entries[role].resource,
+            "vendor": identity.vendor,
+            "model": identity.model,
+            "serial": identity.serial,
+            "firmware": identity.firmware,
+        }
+        for role, identity in bench.identities.items()
+    }
 
 
 def provenance(configs: dict[str, str], calibrations: dict[str, str], seed: int) -> dict[str, Any]:
@@ -28,6 +80,12 @@ def provenance(configs: dict[str, str], calibrations: dict[str, str], seed: int)
         "calibrations": calibrations,
         "seed": seed,
     }
+
+
+def _sample(prepared: PreparedRun) -> dict[str, Any]:
+    if prepared.sample is None:
+        return {}
+    return {"spot": prepared.request.spot, **prepared.sample.sample.model_dump(mode="json")}
 
 
 def _version(package: str) -> str:
@@ -47,6 +105,7 @@ def _git(folder: Path) -> dict[str, Any]:
         done = subprocess.run(
             [program, "-C", str(folder), *arguments],
             capture_output=True,
+            stdin=subprocess.DEVNULL,
             text=True,
             errors="replace",
             timeout=_GIT_TIMEOUT_S,

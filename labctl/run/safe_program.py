@@ -1,7 +1,10 @@
 """The safe-state program: opens the safety-relevant instruments on new connections and makes them safe.
 
-Run by the guard when the engine is gone: ``python -m labctl.run.safe_program REQUEST_FILE RUN``. Prints one JSON
-object: the safe report. Then it records the incident in the run's journal.
+The guard starts it beside the engine: ``python -m labctl.run.safe_program REQUEST_FILE``. It imports what it needs,
+reads the bench file, and then waits for one line on its standard input: a JSON object with ``run`` and ``what``. If
+that input is closed instead, the run ended well or the guard is gone: the program ends without having touched anything.
+It prints one JSON line with the safe report; then it records the incident in the run's journal, seals the run as
+crashed, and prints a second line that says so.
 """
 
 from __future__ import annotations
@@ -15,71 +18,123 @@ from typing import Any
 from labctl.bench.bench import Bench
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig
-from labctl.errors import BenchOpenError, LabctlError
-from labctl.run.request import RunRequest, prepare
+from labctl.errors import BenchOpenError, InputError, LabctlError
+from labctl.run.guard_line import GuardLine, take_standard_output
+from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.store.journal import Journal
 from labctl.store.naming import find_run
+from labctl.store.run import open_run
+from labctl.store.seal import seal
 
 log = logging.getLogger(__name__)
 
 SAFETY_RELEVANT = ("shutter", "detector")
 """Roles that can let harm go on: light on the sample, an exposed and gained-up detector."""
-IN_PROCESS = "sim:"
+_IN_PROCESS = "sim:"
+_LOCK_TIMEOUT_S = 2.0
+_LOCK_RETRY_S = 0.05
 
 
-def make_safe(request: RunRequest) -> dict[str, Any]:
-    """Open what matters and make it safe; returns the report as data."""
-    prepared = prepare(request)
-    roles = [role for role in SAFETY_RELEVANT if role in prepared.bench.instruments]
-    if all(prepared.bench.instruments[role].resource.startswith(IN_PROCESS) for role in roles):
+def safety_roles(bench: BenchConfig) -> tuple[str, ...]:
+    """Get the safety-relevant roles that outlive the engine; none on a bench that is simulated in its process."""
+    present = [role for role in SAFETY_RELEVANT if role in bench.instruments]
+    return tuple(role for role in present if not bench.instruments[role].resource.startswith(_IN_PROCESS))
+
+
+def make_safe(prepared: PreparedRun) -> dict[str, Any]:
+    """Open what matters, each role by itself, and make it safe; returns the report as data."""
+    roles = safety_roles(prepared.bench)
+    if not roles:
         return {"state": "lost-with-run", "steps": [], "note": "the bench was simulated in the process that died"}
-    clock: Clock = VirtualClock() if request.virtual_time else RealClock()
-    outcomes = [_make_role_safe(prepared.bench, role, clock, request) for role in roles]
+    outcomes = [_make_role_safe(prepared, role) for role in roles]
     steps = [step for outcome in outcomes for step in outcome["steps"]]
     confirmed = all(outcome["state"] == "confirmed" for outcome in outcomes)
     return {"state": "confirmed" if confirmed else "unconfirmed", "steps": steps}
 
 
-def _make_role_safe(config: BenchConfig, role: str, clock: Clock, request: RunRequest) -> dict[str, Any]:
-    """Open one role by itself, so that one dead instrument does not keep another from its safe state."""
+def _make_role_safe(prepared: PreparedRun, role: str) -> dict[str, Any]:
+    """Make one role safe; whatever goes wrong with it must not keep the next from its safe state."""
+    clock: Clock = VirtualClock() if prepared.request.virtual_time else RealClock()
     try:
-        bench = Bench.open(config, clock, roles=[role], seed=request.seed, owner="safe-state program")
-    except BenchOpenError as error:
-        failure = {"role": role, "action": "open on a new connection", "confirmed": False, "evidence": str(error)}
+        bench = _open_role(prepared, role, clock)
+        try:
+            return dict(bench.make_safe().as_dict())
+        finally:
+            bench.close()
+    except Exception as error:
+        log.exception("%s could not be made safe", role)
+        evidence = str(error.failures[0].error) if isinstance(error, BenchOpenError) else str(error)
+        failure = {"role": role, "action": "open on a new connection", "confirmed": False, "evidence": evidence}
         return {"state": "unconfirmed", "steps": [failure]}
-    report = bench.make_safe()
-    bench.close()
-    return dict(report.as_dict())
 
 
-def record(run: str, report: dict[str, Any]) -> None:
-    """Write the incident into the journal of the run that died."""
-    journal_path = find_run(run).journal
-    if journal_path is None:
-        return
-    clock = RealClock()
+def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
+    """Open one role; the lock of an engine that is just dying may take a moment to go."""
+    real = RealClock()
+    give_up_s = real.now() + _LOCK_TIMEOUT_S
+    while True:
+        try:
+            return Bench.open(
+                prepared.bench, clock, roles=[role], seed=prepared.request.seed, owner="safe-state program"
+            )
+        except InputError:
+            if real.now() > give_up_s:
+                raise
+            real.sleep(_LOCK_RETRY_S)
+
+
+def record(order: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+    """Write the incident into the journal of the run that died and seal it; returns its path, points and warnings."""
+    files = find_run(order["run"])
+    if files.journal is None or not files.journal.is_file() or files.sealed is None:
+        return {"run": order["run"], "points": 0, "warnings": ["the run has no journal"]}
+    warnings: list[str] = []
+    try:
+        _record_incident(files.journal, order, report)
+        seal(files.journal, files.sealed)
+    except (LabctlError, OSError) as error:
+        log.exception("the incident could not be recorded, or the run not be sealed")
+        warnings.append(f"the run could not be sealed: {error}; the journal holds every acknowledged point")
+    path = files.sealed if files.sealed.is_file() else files.journal
+    with open_run(path) as run:
+        return {"run": str(path), "points": sum(run.count(name) for name in run.streams), "warnings": warnings}
+
+
+def _record_incident(journal_path: Path, order: dict[str, Any], report: dict[str, Any]) -> None:
+    wall_s = RealClock().wall()
+    with open_run(journal_path) as run:
+        last_s = max((float(run.column("t_s", name)[-1]) for name in run.streams if run.count(name)), default=0.0)
+    error = {"type": "EngineDied", "what": order["what"], "where": "engine", "log": order.get("log", "")}
     with Journal.open(journal_path) as journal:
-        journal.event("safe_state", report, t_s=0.0, wall_s=clock.wall())
-        journal.event(
-            "incident", {"error": {"what": "the engine died; the guard took over"}}, t_s=0.0, wall_s=clock.wall()
-        )
+        journal.event("safe_state", report, t_s=last_s, wall_s=wall_s)
+        journal.event("incident", {"error": error}, t_s=last_s, wall_s=wall_s)
 
 
-def main(request_file: str, run: str) -> int:
-    """Make safe, say so, record it."""
+def main(request_file: str) -> int:
+    """Stand by; when told to, make safe, say so, record it."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+    guard = GuardLine(take_standard_output())
+    prepared: PreparedRun | None = None
+    problem = ""
     try:
-        report = make_safe(RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8")))
-    except LabctlError as error:
-        report = {"state": "unconfirmed", "steps": [], "error": str(error)}
-    sys.stdout.write(json.dumps(report) + "\n")
-    sys.stdout.flush()
+        prepared = prepare(RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8")))
+    except (LabctlError, OSError, ValueError) as error:
+        problem = f"{type(error).__name__}: {error}"
+    line = sys.stdin.buffer.readline()
+    if not line:
+        return 0
+    order = json.loads(line)
+    unknown = {"state": "unconfirmed", "steps": [], "error": problem}
+    report = make_safe(prepared) if prepared is not None else unknown
+    guard.say("safe", report=report)
     try:
-        record(run, report)
-    except LabctlError:
-        log.exception("the incident could not be recorded")
-    return 0 if report["state"] != "unconfirmed" else 4
+        recorded = record(order, report)
+    except Exception as error:  # the bench comes first, and it has been seen to
+        log.exception("the death of the run could not be recorded")
+        recorded = {"run": order["run"], "points": 0, "warnings": [f"the death could not be recorded: {error}"]}
+    guard.say("recorded", **recorded)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,89 @@
+"""The engine's line to the guard: what it says of its life, its progress and its end."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import sys
+import threading
+from typing import Any
+
+from labctl.clock import RealClock
+
+_EXPECT_WITHIN_S = 0.1
+_ATOMIC_BYTES = 4096
+"""A pipe takes lines up to this size whole or not at all (POSIX PIPE_BUF on Linux)."""
+
+
+class GuardLine:
+    """Writes one JSON line per message, from any thread. See :mod:`labctl.run.guard` for what they mean.
+
+    A guard that is gone, or does not read, is remembered and never holds up the run.
+
+    :param descriptor: File descriptor of the pipe; None for a run without a guard.
+    """
+
+    def __init__(self, descriptor: int | None = None) -> None:
+        self._descriptor = descriptor
+        self._lock = threading.Lock()
+        self._broken = threading.Event()
+        self._clock = RealClock()
+        self._progress_by_s = -math.inf
+        self._set_blocking(False)
+
+    @property
+    def broken(self) -> bool:
+        """Get whether the guard is gone."""
+        return self._broken.is_set()
+
+    def say(self, kind: str, **data: Any) -> None:
+        """Write one message."""
+        line = json.dumps({"m": kind, **data}).encode() + b"\n"
+        with self._lock:
+            if self._descriptor is None or self._broken.is_set():
+                return
+            try:
+                if len(line) <= _ATOMIC_BYTES:
+                    os.write(self._descriptor, line)
+                else:
+                    self._write_long(self._descriptor, line)
+            except OSError:
+                self._broken.set()
+
+    def expect(self, duration_s: float) -> None:
+        """Declare that progress comes within ``duration_s``; for the run's own thread.
+
+        Thousands of points per second would flood the guard, so a deadline that moves by less than 0.1 s is not sent.
+        """
+        progress_by_s = self._clock.now() + duration_s
+        if abs(progress_by_s - self._progress_by_s) >= _EXPECT_WITHIN_S:
+            self._progress_by_s = progress_by_s
+            self.say("expect", s=duration_s)
+
+    def quiet(self, duration_s: float) -> None:
+        """Declare that neither a sign of life nor progress need come for ``duration_s``."""
+        self._progress_by_s = -math.inf
+        self.say("quiet", s=duration_s)
+
+    def _write_long(self, descriptor: int, line: bytes) -> None:
+        """Only the first and the last message of a run are so long: no light is on, so it may take its time."""
+        self._set_blocking(True)
+        while line:
+            line = line[os.write(descriptor, line) :]
+        self._set_blocking(False)
+
+    def _set_blocking(self, blocking: bool) -> None:
+        if self._descriptor is not None and os.name == "posix":
+            os.set_blocking(self._descriptor, blocking)
+
+
+def take_standard_output() -> int:
+    """Keep standard output for the guard alone: what anything else prints goes to standard error from now on.
+
+    Child processes do not inherit the descriptor that is returned.
+    """
+    descriptor = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return descriptor

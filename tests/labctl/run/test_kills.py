@@ -1,0 +1,137 @@
+"""Whatever dies, the light goes off, the run is kept, and somebody says so."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from typing import Any
+
+import psutil
+import pytest
+
+from labctl.store.run import open_run
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
+
+SAFE_WITHIN_S = 2.0
+LIVENESS_S = 1.0
+
+
+def assert_crashed_but_safe(outcome: dict[str, Any], said: str) -> None:
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "confirmed", 1), outcome
+    assert said in outcome["error"]["what"]
+    steps = outcome["safe_report"]["steps"]
+    assert [step["role"] for step in steps[:2]] == ["shutter", "detector"]
+    assert all(step["confirmed"] for step in steps)
+    assert not outcome["warnings"]
+    assert outcome["run"].endswith(".h5")
+    with open_run(outcome["run"]) as run:
+        assert run.status == "crashed"
+        assert run.events("safe_state")[-1].data["state"] == "confirmed"
+        assert said in run.events("incident")[-1].data["error"]["what"]
+        assert sum(run.count(name) for name in run.streams) == outcome["points"]["done"] > 0
+
+
+def wait_until_closed(laboratory: Any, since: float) -> float:
+    while laboratory.state()["shutter_open"]:
+        assert time.monotonic() < since + 30.0, "the shutter stays open"
+    return time.monotonic() - since
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw", [False, True], ids=["framed, virtual time", "raw, 20 times real time"])
+def test_engine_killed_with_light_on(serve: Callable, start: Callable, raw: bool) -> None:
+    laboratory = serve(raw=raw, speed=20.0)
+    run = start(laboratory.bench, virtual_time=not raw)
+    engine = run.freeze_with_light_on(laboratory)
+    engine.kill()
+    assert wait_until_closed(laboratory, time.monotonic()) < SAFE_WITHIN_S
+    assert_crashed_but_safe(run.end(), "ended unexpectedly")
+    assert not laboratory.state()["shutter_open"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("raw", [False, True], ids=["framed, virtual time", "raw, 20 times real time"])
+def test_engine_hangs_with_light_on(serve: Callable, start: Callable, raw: bool) -> None:
+    laboratory = serve(raw=raw, speed=20.0)
+    run = start(laboratory.bench, virtual_time=not raw)
+    run.freeze_with_light_on(laboratory)
+    assert wait_until_closed(laboratory, time.monotonic()) < LIVENESS_S + SAFE_WITHIN_S
+    assert_crashed_but_safe(run.end(), "no sign of life for 1.0 s")
+
+
+@pytest.mark.slow
+def test_guard_killed(serve: Callable, start: Callable) -> None:
+    laboratory = serve(raw=True, speed=20.0)
+    run = start(laboratory.bench, virtual_time=False)
+    run.wait_for(lambda event: event.get("phase") == "coarse")
+    processes = run.guard.children(recursive=True)
+    assert len(processes) >= 2, "engine and safe-state program"
+    run.guard.kill()
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("aborted", "confirmed", 3)
+    assert "the guard is gone" in outcome["error"]["where"]
+    assert not laboratory.state()["shutter_open"]
+    _, alive = psutil.wait_procs(processes, timeout=20)
+    assert not alive
+
+
+def test_engine_killed_on_a_bench_in_its_process(start: Callable) -> None:
+    run = start()
+    run.wait_for(lambda event: event.get("phase") == "coarse")
+    run.engine().kill()
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "lost-with-run", 1)
+    with open_run(outcome["run"]) as stored:
+        assert stored.status == "crashed"
+        assert stored.count("dark") == 9, "every acknowledged point is there"
+
+
+@pytest.mark.slow
+def test_both_guard_and_engine_killed(start: Callable) -> None:
+    run = start()
+    run.wait_for(lambda event: event.get("phase") == "coarse")
+    engine = run.engine()
+    run.guard.kill()
+    engine.kill()
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "unconfirmed", 4)
+    assert "look at the shutter" in outcome["error"]["state"]
+
+
+@pytest.mark.slow
+def test_laboratory_dies_with_light_on(serve: Callable, start: Callable) -> None:
+    laboratory = serve()
+    run = start(laboratory.bench)
+    engine = run.freeze_with_light_on(laboratory)
+    laboratory.server.kill()
+    engine.resume()
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("failed", "unconfirmed", 4)
+    steps = outcome["safe_report"]["steps"]
+    assert "LIGHT MAY BE ON" in next(step["evidence"] for step in steps if step["role"] == "shutter")
+
+
+@pytest.mark.slow
+def test_engine_and_laboratory_die(serve: Callable, start: Callable) -> None:
+    laboratory = serve()
+    run = start(laboratory.bench)
+    engine = run.freeze_with_light_on(laboratory)
+    laboratory.server.kill()
+    engine.kill()
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "unconfirmed", 4)
+    assert {step["role"] for step in outcome["safe_report"]["steps"]} == {"shutter", "detector"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_signal_to_the_engine_aborts(start: Callable, number: signal.Signals) -> None:
+    run = start()
+    run.wait_for(lambda event: event.get("phase") == "coarse")
+    run.engine().send_signal(number)
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("aborted", "confirmed", 3)
+    assert number.name in outcome["error"]["where"]
