@@ -14,7 +14,6 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -63,7 +62,7 @@ class Watcher:
     def __init__(self) -> None:
         self._guard = GuardLine()
 
-    def stage(self, stage: Stage, points: Sequence[Point]) -> None:
+    def stage(self, stage: Stage, count: int) -> None:
         """Nobody looks."""
 
     def expect(self, duration_s: float) -> None:
@@ -71,6 +70,9 @@ class Watcher:
         self._guard.expect(duration_s)
 
     def done(self, point: Point, record: Record, done: int) -> None:
+        """Nobody looks."""
+
+    def progress(self, percent: float) -> None:
         """Nobody looks."""
 
 

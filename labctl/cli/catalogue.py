@@ -5,23 +5,32 @@ from __future__ import annotations
 from importlib.metadata import entry_points
 from typing import Any
 
-from labctl.cli.output import print_json, show
+from labctl.cli.output import print_json, say, show
 from labctl.config.bench import load_bench
 from labctl.config.locate import list_shipped
 from labctl.config.registry import driver_entries
 from labctl.config.sample import load_sample
+from labctl.errors import LabctlError
+from labctl.run.request import PROCEDURES, procedure_class
 
 
 def procedures(*, as_json: bool) -> int:
-    """List procedures with parameters, units and limits."""
-    described = [entry.load().describe() for entry in sorted(entry_points(group="labctl.procedures"))]
+    """List procedures with parameters, units and limits; one that cannot be loaded does not hide the others."""
+    described, failures = [], []
+    for name in sorted({entry.name for entry in entry_points(group=PROCEDURES)}):
+        try:
+            described.append(procedure_class(name).describe())
+        except LabctlError as error:
+            failures.append(error)
     if as_json:
-        print_json({"procedures": described})
+        print_json({"procedures": described, "failures": [error.as_dict() for error in failures]})
         return 0
     for procedure in described:
         show(f"{procedure['name']}: {procedure['title']}  [{', '.join(procedure['roles'])}]")
         for name, parameter in procedure["parameters"].items():
             show(f"  {name:22} {_describe(parameter)}")
+    for error in failures:
+        say(f"error: {error}")
     return 0
 
 

@@ -12,12 +12,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.bench import Bench, needs_laboratory
+from labctl.bench.bench import Bench
 from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.bench.safe import SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
@@ -27,7 +26,6 @@ from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
-from labctl.run.point_loop import PointLoop
 from labctl.run.preflight import preflight, require
 from labctl.run.procedure import Record, Streams
 from labctl.run.provenance import instruments, run_header
@@ -111,7 +109,7 @@ class Engine:
         require(checked)
         plan = checked.plan
         paths = self._allocate()
-        outcome = Outcome(needs_laboratory(self.prepared.bench), run=str(paths.sealed))
+        outcome = Outcome(self.prepared.simulated, run=str(paths.sealed))
         outcome.points = {"done": 0, "planned": plan.max_points}
         outcome.warnings.extend(checked.warnings)
         self._progress["planned"] = plan.max_points
@@ -202,7 +200,7 @@ class Engine:
         procedure.stop_event = self.stop
         procedure.prepare(bench)
         self._declare(journal, procedure.streams(bench))
-        loop = PointLoop(procedure, plan, bench, journal, self.clock, stop=self.stop, observer=self)
+        loop = procedure.make_loop(plan, bench, journal, self.clock, stop=self.stop, observer=self)
         try:
             loop.run()
         finally:
@@ -223,6 +221,7 @@ class Engine:
             bench.close()
         elif isinstance(error, BenchOpenError) and error.safe_report is not None:
             report = error.safe_report
+        report = SafeReport((*report.steps, *self.prepared.procedure.safe_steps))
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
         if isinstance(error, BenchOpenError) and report.state == "confirmed":
             # Nothing was opened to light, but of what cannot be reached nothing can be confirmed either.
@@ -251,7 +250,7 @@ class Engine:
     def _write_ledger(self) -> None:
         """Write down the light that the sample has received since the last time."""
         light = self.prepared.procedure.light[self._ledgered :]
-        simulated = needs_laboratory(self.prepared.bench)
+        simulated = self.prepared.simulated
         sample = self.prepared.sample.sample.name if self.prepared.sample else "no-sample"
         run = self._journal.path.stem if self._journal is not None else ""
         spot = self.prepared.request.spot
@@ -263,14 +262,18 @@ class Engine:
         self._ledgered += len(light)
         self._last_ledger_s = self._real.now()
 
-    def stage(self, stage: Stage, points: Sequence[Point]) -> None:
+    def stage(self, stage: Stage, count: int) -> None:
         """A stage begins (Observer)."""
-        self._progress["planned"] -= stage.max_points - len(points)
-        self._publish_now("stage", phase=stage.name, points=len(points))
+        self._progress["planned"] -= stage.max_points - count
+        self._publish_now("stage", phase=stage.name, points=count)
 
     def expect(self, duration_s: float) -> None:
         """Declare to the guard when the next sign of progress will come at the latest (Observer)."""
         self.guard.expect(duration_s)
+
+    def progress(self, percent: float) -> None:
+        """A procedure that counts for itself says how far it is (Observer); published with the next point."""
+        self._progress["percent"] = percent
 
     def done(self, point: Point, record: Record, done: int) -> None:
         """A point was stored (Observer)."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from labctl.clock import Clock
 from labctl.errors import Aborted, InputError, InstrumentError
 from labctl.run.plan import Plan, Point, Stage
-from labctl.run.procedure import Acknowledged, Record, SweepProcedure
-from labctl.store.journal import Journal
+from labctl.run.record import Acknowledged, Record
+
+if TYPE_CHECKING:
+    from labctl.run.procedure import SweepProcedure
 
 
 class Announcer(Protocol):
@@ -21,11 +23,37 @@ class Announcer(Protocol):
         ...
 
 
+class RowStore(Protocol):
+    """Where rows and events go; a journal is one."""
+
+    def append(
+        self,
+        stream: str,
+        *,
+        point: int,
+        attempt: int,
+        t_s: float,
+        wall_s: float,
+        row: Mapping[str, Any],
+        arrays: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Store one record."""
+        ...
+
+    def event(self, kind: str, data: Mapping[str, Any], *, t_s: float, wall_s: float) -> None:
+        """Store one event."""
+        ...
+
+    def commit(self) -> None:
+        """Store what is still pending."""
+        ...
+
+
 class Observer(Protocol):
     """Whoever watches a run from within the engine."""
 
-    def stage(self, stage: Stage, points: Sequence[Point]) -> None:
-        """A stage begins; its points are journalled."""
+    def stage(self, stage: Stage, count: int) -> None:
+        """A stage of ``count`` points begins; they are journalled."""
         ...
 
     def expect(self, duration_s: float) -> None:
@@ -34,6 +62,26 @@ class Observer(Protocol):
 
     def done(self, point: Point, record: Record, done: int) -> None:
         """A point was stored; ``done`` points are stored by now."""
+        ...
+
+    def progress(self, percent: float) -> None:
+        """A procedure that counts its points for itself says how far it is."""
+        ...
+
+
+class Loop(Protocol):
+    """Whatever takes a run through its plan."""
+
+    done: int
+    """Points stored so far."""
+
+    @property
+    def planned(self) -> int:
+        """Get the bound on the number of points, as far as it is known by now."""
+        ...
+
+    def run(self) -> None:
+        """Measure all points; raises Aborted when stopped and whatever an instrument raises."""
         ...
 
 
@@ -58,7 +106,7 @@ class PointLoop:
         procedure: SweepProcedure,
         plan: Plan,
         announcer: Announcer,
-        journal: Journal,
+        journal: RowStore,
         clock: Clock,
         *,
         stop: threading.Event,
@@ -94,7 +142,7 @@ class PointLoop:
             self._keep_rows = any(later.adaptive for later in self.plan.stages[number + 1 :])
             if not self._keep_rows:
                 self._rows.clear()
-            self.observer.stage(stage, points)
+            self.observer.stage(stage, len(points))
             for point in points:
                 self._measure(point, stage)
             index += len(points)

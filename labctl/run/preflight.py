@@ -17,8 +17,6 @@ from labctl.run.request import PreparedRun
 from labctl.transport.opening import open_laboratory
 from labctl.transport.session import Session
 
-_ROW_BYTES = 512
-_SPECTRUM_BYTES = 2048 * 5
 _FILES_FACTOR = 3
 """Journal, sealed file and report stand beside each other for a moment."""
 
@@ -68,7 +66,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
     refusals += _beyond_limits(prepared, plan)
     spot_dose = _spot_dose(prepared)
     refusals += _beyond_dose(prepared, plan, spot_dose)
-    need_mb = plan.max_points * (_ROW_BYTES + _SPECTRUM_BYTES) * _FILES_FACTOR / 1e6
+    need_mb = plan.max_points * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6
     free_mb = _free_mb(Path(prepared.request.out))
     reserve_mb = prepared.bench.limits.disk_reserve_mb if prepared.bench.limits else 0.0
     if free_mb < need_mb + reserve_mb:
@@ -76,7 +74,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
             f"the disk has {free_mb:.0f} MB free; the run may need {need_mb:.0f} MB and {reserve_mb:.0f} MB are to"
             " stay free (limits.disk_reserve)"
         )
-    if "attenuator" not in prepared.procedure.CALIBRATES:
+    if "attenuator" in set(prepared.procedure.ROLES) - set(prepared.procedure.CALIBRATES):
         refusals += [str(stale) for stale in prepared.bench.stale_calibrations(datetime.date.today())]
     return Preflight(plan, tuple(refusals), tuple(warnings), free_mb, need_mb, spot_dose)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,36 +12,25 @@ import numpy as np
 from numpy.typing import NDArray
 from pymeasure.experiment import Procedure
 
-from labctl.config.fault import Fault
-from labctl.errors import ConfigError, Problem
+from labctl.bench.safe import RoleStep
 from labctl.run.plan import Plan, Point, Stage
+from labctl.run.point_loop import Loop, Observer, PointLoop
+from labctl.run.pymeasure_bridge import (
+    describe_parameters,
+    refresh_parameters,
+    set_parameters,
+    unset_parameters,
+)
+from labctl.run.record import Acknowledged, Record
 from labctl.store.layout import ArrayField, Column, RowLayout
 
 if TYPE_CHECKING:
     from labctl.bench.bench import Bench
+    from labctl.clock import Clock
     from labctl.config.bench import BenchConfig
     from labctl.config.sample import SampleConfig
+    from labctl.store.journal import Journal
     from labctl.store.run import Run
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What one point gave.
-
-    :param row: One value for each column of the point's stream.
-    :param arrays: One array for each array field of the stream.
-    """
-
-    row: Mapping[str, Any]
-    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Acknowledged:
-    """A point whose row is on the disk; what adaptive stages may look at."""
-
-    point: Point
-    row: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +88,10 @@ class SweepProcedure(Procedure):
     """Calibrations that it makes anew (``attenuator``): an old one does not keep it from starting."""
     GROUP_COMMIT_S: ClassVar[float] = 0.0
     """Points that come faster than this share a commit; 0 acknowledges each point by itself."""
+    OWN_INSTRUMENTS: ClassVar[bool] = False
+    """Whether it opens instruments by itself, past the bench: no emulator can then stand in for them."""
+    POINT_BYTES: ClassVar[int] = 512 + 2048 * 5
+    """What a point takes on the disk at most, for the preflight; a row and a spectrum with its mask by default."""
 
     def __init__(self, **values: Any) -> None:
         super().__init__()
@@ -107,55 +99,23 @@ class SweepProcedure(Procedure):
         """Set when the run is to end; long waits of a procedure look at it."""
         self.light: list[LightOnSample] = []
         """Light that the sample has received, for the exposure ledger."""
-        self._set_checked(values)
-
-    def _set_checked(self, values: Mapping[str, Any]) -> None:
-        problems: list[Problem] = []
-        for given, value in values.items():
-            name = given.replace("-", "_")
-            parameter = self._parameters.get(name)
-            if parameter is None:
-                near = difflib.get_close_matches(name, list(self._parameters), n=1)
-                allowed = ", ".join(sorted(self._parameters))
-                problems.append(Problem("parameters", None, given, "an unknown name", allowed, next(iter(near), None)))
-                continue
-            if value is None and getattr(parameter, "optional", False):
-                continue
-            try:
-                parameter.value = value
-                setattr(self, name, parameter.value)
-            except Fault as fault:
-                problems.append(Problem("parameters", None, given, fault.found, fault.allowed, fault.nearest))
-            except (ValueError, TypeError) as error:
-                problems.append(Problem("parameters", None, given, repr(value), str(error)))
-        if problems:
-            raise ConfigError(problems, todo=f"see `labctl procedures` for the parameters of {self.NAME}")
+        self.safe_steps: list[RoleStep] = []
+        """Steps towards the safe state that the procedure took itself, outside the bench."""
+        set_parameters(self, values, self.NAME)
 
     def check_parameters(self) -> None:
         """Raise NameError if a parameter that is not optional has no value (pymeasure's Worker calls this)."""
-        for name, parameter in self._parameters.items():
-            if getattr(self, name) is None and not getattr(parameter, "optional", False):
-                raise NameError(f"parameter {name!r} of {self.NAME} has no value")
+        for name in unset_parameters(self):
+            raise NameError(f"parameter {name!r} of {self.NAME} has no value")
 
     def refresh_parameters(self) -> None:
         """Cast all values again and enter them in pymeasure's table; unset optional ones stay unset."""
-        for name, parameter in self._parameters.items():
-            value = getattr(self, name)
-            if value is not None or not getattr(parameter, "optional", False):
-                parameter.value = value
-                setattr(self, name, parameter.value)
+        refresh_parameters(self)
 
     @classmethod
     def describe(cls) -> dict[str, Any]:
         """Get name, roles and parameters with units, limits and defaults, as JSON-serialisable data."""
-        parameters = {}
-        for name, parameter in cls()._parameters.items():
-            entry: dict[str, Any] = {"title": parameter.name, "default": parameter.default}
-            for key in ("units", "minimum", "maximum", "choices", "description"):
-                value = getattr(parameter, key, None)
-                if value is not None and value not in (float("inf"), float("-inf")):
-                    entry[key] = list(value) if isinstance(value, tuple) else value
-            parameters[name.replace("_", "-")] = entry
+        parameters = describe_parameters(cls())
         return {"name": cls.NAME, "title": cls.TITLE, "roles": list(cls.ROLES), "parameters": parameters}
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
@@ -180,6 +140,12 @@ class SweepProcedure(Procedure):
 
     def acknowledge(self, entry: Acknowledged) -> None:
         """Take note of a point that is on the disk, e.g. for auto-exposure; must not touch instruments."""
+
+    def make_loop(
+        self, plan: Plan, bench: Bench, journal: Journal, clock: Clock, *, stop: threading.Event, observer: Observer
+    ) -> Loop:
+        """Make what takes the run through its plan; for procedures that do not measure point by point."""
+        return PointLoop(self, plan, bench, journal, clock, stop=stop, observer=observer)
 
     def analyse(self, run: Run) -> dict[str, Any]:
         """Analyse a run, live or old: returns ``{"result": {...}, "warnings": [...], ...}``; needs no bench."""

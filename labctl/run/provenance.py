@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.bench import Bench, needs_laboratory
+from labctl.bench.bench import Bench
 from labctl.run.plan import Plan
 from labctl.run.request import PreparedRun
 
@@ -42,7 +42,7 @@ def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> d
         "request": request.model_dump(),
         "plan": plan.as_dict(),
         "provenance": provenance(files, calibrations, request.seed),
-        "simulated": needs_laboratory(bench),
+        "simulated": prepared.simulated,
         "seed": request.seed,
         "default_stream": plot.stream,
         "x": plot.x,

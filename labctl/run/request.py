@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,9 +58,19 @@ class PreparedRun:
     bench: BenchConfig
     sample: SampleConfig | None
 
+    @property
+    def simulated(self) -> bool:
+        """Get whether emulators take part; never for a procedure that opens instruments of its own."""
+        from labctl.bench.bench import needs_laboratory
+
+        return needs_laboratory(self.bench) and not self.procedure.OWN_INSTRUMENTS
+
 
 def procedure_class(name: str) -> type[SweepProcedure]:
-    """Get a procedure by name (dashes or underscores); raises InputError with the nearest name."""
+    """Get a procedure by name (dashes or underscores); raises InputError with the nearest name.
+
+    A procedure that was written for pymeasure alone comes as a class that runs it here.
+    """
     wanted = name.replace("_", "-")
     entries = {entry.name: entry for entry in entry_points(group=PROCEDURES)}
     if wanted not in entries:
@@ -69,11 +79,35 @@ def procedure_class(name: str) -> type[SweepProcedure]:
         raise InputError(
             f"there is no procedure {name!r}", todo=f"{hint}`labctl procedures` lists: {', '.join(sorted(entries))}"
         )
-    return entries[wanted].load()
+    try:
+        loaded = entries[wanted].load()
+    except Exception as error:  # a procedure of another package may fail in any way at its import
+        raise InputError(
+            f"the procedure {wanted!r} cannot be imported: {type(error).__name__}: {error}",
+            where=entries[wanted].value,
+            todo="repair or uninstall the package that registers it",
+        ) from error
+    return _as_ours(loaded, entries[wanted])
 
 
-def prepare(request: RunRequest) -> PreparedRun:
-    """Read and check everything a run needs; raises one error that names every fault, before anything is opened."""
+def _as_ours(loaded: Any, entry: EntryPoint) -> type[SweepProcedure]:
+    from pymeasure.experiment import Procedure
+
+    from labctl.run.foreign_procedure import adapted
+    from labctl.run.procedure import SweepProcedure
+
+    if not isinstance(loaded, type) or not issubclass(loaded, Procedure):
+        raise InputError(
+            f"the procedure {entry.name!r} is not a pymeasure Procedure", where=entry.value, todo="register the class"
+        )
+    return loaded if issubclass(loaded, SweepProcedure) else adapted(loaded, entry.name)
+
+
+def prepare(request: RunRequest, procedure: SweepProcedure | None = None) -> PreparedRun:
+    """Read and check everything a run needs; raises one error that names every fault, before anything is opened.
+
+    :param procedure: The procedure, if it is made already; else the one that the request names.
+    """
     # A front only writes requests: it should not wait for what is imported to read one.
     from labctl.bench.bench import check_resources
     from labctl.config.bench import load_bench
@@ -83,7 +117,9 @@ def prepare(request: RunRequest) -> PreparedRun:
     others: list[LabctlError] = []
     loaded: dict[str, Any] = {}
     loaders = {
-        "procedure": lambda: procedure_class(request.procedure)(**request.parameters),
+        "procedure": lambda: (
+            procedure_class(request.procedure)(**request.parameters) if procedure is None else procedure
+        ),
         "bench": lambda: load_bench(request.bench),
         "sample": lambda: load_sample(request.sample) if request.sample else None,
         "out": lambda: check_folder(Path(request.out)),
@@ -107,6 +143,11 @@ def prepare(request: RunRequest) -> PreparedRun:
     prepared = PreparedRun(request, loaded["procedure"], bench, loaded["sample"])
     check_roles(prepared.procedure, prepared.bench)
     check_resources(prepared.bench, virtual=request.virtual_time)
+    if request.virtual_time and prepared.procedure.OWN_INSTRUMENTS:
+        raise InputError(
+            f"{prepared.procedure.NAME} opens instruments of its own; they know real time only",
+            todo="leave out --virtual-time",
+        )
     return prepared
 
 

@@ -37,14 +37,17 @@ class Laboratory:
     def announce(self, point: int, attempt: int, schedule_s: float) -> None:
         self.happened.append(("announce", point, attempt, schedule_s))
 
-    def stage(self, stage: Stage, points: Sequence[Point]) -> None:
-        self.happened.append(("stage", stage.name, len(points)))
+    def stage(self, stage: Stage, count: int) -> None:
+        self.happened.append(("stage", stage.name, count))
 
     def expect(self, duration_s: float) -> None:
         self.happened.append(("expect", duration_s))
 
     def done(self, point: Point, record: Record, done: int) -> None:
         self.happened.append(("done", point.index, done))
+
+    def progress(self, percent: float) -> None:
+        self.happened.append(("progress", percent))
 
     def only(self, *kinds: str) -> list[tuple[Any, ...]]:
         return [entry for entry in self.happened if entry[0] in kinds]
