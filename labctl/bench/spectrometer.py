@@ -23,6 +23,7 @@ _COOLER_POLL_S = 5.0
 _COSMIC_SIGMA = 8.0
 _COSMIC_WINDOW = 9
 _SCATTER_WINDOW = 51
+_NEIGHBOURS = 4
 _DEVIATIONS = 1.4826
 """Standard deviations in the median of absolute deviations of a normal distribution."""
 _WAVELENGTH_TOLERANCE_NM = 0.1
@@ -49,17 +50,17 @@ def wavelength_axis_nm(
 def cosmic_rays(frames: NDArray[np.float64], read_noise_counts: float = 6.0) -> NDArray[np.bool_]:
     """Find pixels hit by a cosmic ray in frames of shape (accumulations, pixels); returns shape (pixels,).
 
-    What a frame shows beyond the others is smooth, however the light has changed meanwhile, but for the
+    What a frame shows beyond its neighbours in time is smooth, however the light has changed meanwhile, but for the
     rays: a hit stands 8 σ above its surroundings. σ is the greatest of read noise, shot noise and the scatter around.
     A single frame can only be compared with itself: there a line less than 3 pixels wide is taken for a hit, and a hit
     on a steep flank must be stronger.
     """
     suspects = np.zeros(frames.shape[1], dtype=bool)
-    reference = np.median(frames, axis=0)
     for number, frame in enumerate(frames):
-        if len(frames) > 1:
-            # Of two frames each is the other's reference; of more, a hit in one does not move the median.
-            excess, noise = _beyond_reference(frame, frames[1 - number] if len(frames) == 2 else reference)
+        before, after = frames[max(number - _NEIGHBOURS, 0) : number], frames[number + 1 : number + 1 + _NEIGHBOURS]
+        others = np.concatenate([before, after])
+        if len(others):
+            excess, noise = _beyond_reference(frame, np.median(others, axis=0))
         else:
             excess, noise = _beyond_surroundings(frame)
         suspects |= excess > _COSMIC_SIGMA * np.maximum(noise, read_noise_counts)

@@ -239,3 +239,20 @@ def test_false_positives_over_many_seeds() -> None:
             flagged += int(cosmic_rays(frames(seed, fluence, 3)).sum())
             pixels += 1024
     assert flagged == 0, f"{flagged} of {pixels}"
+
+
+def test_a_blocked_beam_leaves_the_detector_dark_and_the_meter_lit(open_bench: Callable[..., Any]) -> None:
+    opened = cold(open_bench)
+    pump, spectrometer = opened.bench.pump, opened.bench.spectrometer
+    pump.prepare()
+    pump.set_fluence(100.0)
+    opened.bench.ask_operator("block beam behind pick-off", "Block the beam.")
+    with pump.light():
+        blocked, (fluence, _) = spectrometer.acquire(0.01, 1), pump.read_fluence(100)
+    assert blocked.counts.max() < 700.0
+    assert fluence.uj_cm2 == pytest.approx(100.0, rel=0.03)
+    assert opened.truth()["dose_uj_cm2"] == 0.0
+    opened.bench.ask_operator("unblock beam behind pick-off", "Unblock the beam.")
+    with pump.light():
+        assert spectrometer.acquire(0.01, 1).counts.max() > 2000.0
+    assert opened.truth()["dose_uj_cm2"] > 0.0
