@@ -66,6 +66,7 @@ class AttenuatorCalibration(SweepProcedure):
     ROLES: ClassVar[tuple[str, ...]] = ("attenuator", "shutter", "energy_meter")
     CALIBRATES: ClassVar[tuple[str, ...]] = ("attenuator",)
     DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "angle_deg", "energy_j")
+    DATA_COLUMNS: ClassVar[list[str]] = [column.name for column in _CURVE.columns]
 
     points: int = whole("Angles", minimum=MIN_POINTS, maximum=1000, default=25)
     span: float = quantity(

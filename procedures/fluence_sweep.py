@@ -30,7 +30,7 @@ from labctl.run.procedure import Acknowledged, DefaultPlot, LightOnSample, Recor
 from procedures.sweep.analysis import analyse
 from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
 from procedures.sweep.frames import Frames
-from procedures.sweep.layout import frame_layout, point_layout
+from procedures.sweep.layout import POINT_COLUMNS, frame_layout, point_layout
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
     PointLight,
@@ -58,6 +58,7 @@ class FluenceSweep(SweepProcedure):
     TITLE: ClassVar[str] = "Fluence sweep: threshold of amplified spontaneous emission"
     ROLES: ClassVar[tuple[str, ...]] = ("attenuator", "shutter", "energy_meter", "spectrograph", "detector")
     DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "fluence_uj_cm2", "band_intensity", "spectrum")
+    DATA_COLUMNS: ClassVar[list[str]] = [column.name for column in POINT_COLUMNS]
 
     expected_threshold: float | None = quantity(
         "Expected threshold",

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
-from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.bench.safe import SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
+from labctl.run.light import write_ledger
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.preflight import preflight, require
@@ -250,15 +250,7 @@ class Engine:
     def _write_ledger(self) -> None:
         """Write down the light that the sample has received since the last time."""
         light = self.prepared.procedure.light[self._ledgered :]
-        simulated = self.prepared.simulated
-        sample = self.prepared.sample.sample.name if self.prepared.sample else "no-sample"
-        run = self._journal.path.stem if self._journal is not None else ""
-        spot = self.prepared.request.spot
-        exposures = [
-            Exposure(sample, spot, run, entry.wall_s, entry.open_s, entry.pulses, entry.fluence_uj_cm2, simulated)
-            for entry in light
-        ]
-        ExposureLedger(Path(self.prepared.request.out)).write(exposures)
+        write_ledger(self.prepared, self._journal.path.stem if self._journal is not None else "", light)
         self._ledgered += len(light)
         self._last_ledger_s = self._real.now()
 

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pymeasure.experiment import Procedure
+from pymeasure.experiment import Metadata, Procedure
 
 from labctl.bench.safe import RoleStep
+from labctl.run.light import LightOnSample
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.point_loop import Loop, Observer, PointLoop
 from labctl.run.pymeasure_bridge import (
@@ -22,6 +23,7 @@ from labctl.run.pymeasure_bridge import (
     unset_parameters,
 )
 from labctl.run.record import Acknowledged, Record
+from labctl.run.under_worker import RunsOn, WorkerRun, require_bench
 from labctl.store.layout import ArrayField, Column, RowLayout
 
 if TYPE_CHECKING:
@@ -57,16 +59,6 @@ class Streams:
     axes: Mapping[str, tuple[NDArray[np.float64], str]] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class LightOnSample:
-    """One opening of the shutter: time in s, pulses, mean fluence in µJ/cm², Unix time of the close."""
-
-    open_s: float
-    pulses: int
-    fluence_uj_cm2: float
-    wall_s: float
-
-
 class SweepProcedure(Procedure):
     """Base of a procedure: declares parameters, roles and columns, plans, and measures one point at a time.
 
@@ -75,6 +67,9 @@ class SweepProcedure(Procedure):
 
     All parameters are checked when the object is made: unknown names, wrong units and values out of range are
     reported together, before anything moves.
+
+    It also runs under pymeasure's own Worker and Results, once :attr:`runs_on` says where and ``DATA_COLUMNS`` lists
+    the columns of the main stream: see :mod:`labctl.run.under_worker`.
     """
 
     NAME: ClassVar[str]
@@ -93,6 +88,12 @@ class SweepProcedure(Procedure):
     POINT_BYTES: ClassVar[int] = 512 + 2048 * 5
     """What a point takes on the disk at most, for the preflight; a row and a spectrum with its mask by default."""
 
+    runs_on: RunsOn | None = None
+    """The bench, for pymeasure's Worker; the engine is told by the request."""
+    bench_used = Metadata("Bench", fget="worker_run.bench_label")
+    sample_used = Metadata("Sample", fget="worker_run.sample_label")
+    data_from = Metadata("Data from", fget="worker_run.origin_label")
+
     def __init__(self, **values: Any) -> None:
         super().__init__()
         self.stop_event = threading.Event()
@@ -101,10 +102,16 @@ class SweepProcedure(Procedure):
         """Light that the sample has received, for the exposure ledger."""
         self.safe_steps: list[RoleStep] = []
         """Steps towards the safe state that the procedure took itself, outside the bench."""
+        self.worker_run: WorkerRun | None = None
+        """The run under pymeasure's Worker, if there is or was one; holds the report of the safe state."""
         set_parameters(self, values, self.NAME)
 
     def check_parameters(self) -> None:
-        """Raise NameError if a parameter that is not optional has no value (pymeasure's Worker calls this)."""
+        """Raise NameError if a parameter that is not optional has no value, InputError if it is not said where to run.
+
+        pymeasure's Worker calls this when it is made.
+        """
+        require_bench(self)
         for name in unset_parameters(self):
             raise NameError(f"parameter {name!r} of {self.NAME} has no value")
 
@@ -117,6 +124,22 @@ class SweepProcedure(Procedure):
         """Get name, roles and parameters with units, limits and defaults, as JSON-serialisable data."""
         parameters = describe_parameters(cls())
         return {"name": cls.NAME, "title": cls.TITLE, "roles": list(cls.ROLES), "parameters": parameters}
+
+    def startup(self) -> None:
+        """Check the plan, open the bench and prepare it; for pymeasure's Worker, as are the next two."""
+        self.worker_run = None
+        self.worker_run = WorkerRun(self)
+        self.worker_run.start()
+
+    def execute(self) -> None:
+        """Measure all points of the plan and emit the rows of the main stream."""
+        if self.worker_run is not None:
+            self.worker_run.measure()
+
+    def shutdown(self) -> None:
+        """Bring the bench into its safe state and close it, whatever happened before."""
+        if self.worker_run is not None:
+            self.worker_run.leave_safe()
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Say what will be done, from the configuration alone; raises InputError for what cannot be done."""
@@ -167,6 +190,7 @@ __all__ = [
     "LightOnSample",
     "Record",
     "RowLayout",
+    "RunsOn",
     "Streams",
     "SweepProcedure",
 ]

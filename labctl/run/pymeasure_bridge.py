@@ -131,6 +131,22 @@ def connect(procedure: Procedure, emit: Emit, should_stop: Callable[[], bool]) -
     procedure.is_last = lambda: True
 
 
+def emit_row(procedure: Procedure, row: Mapping[str, Any]) -> None:
+    """Hand a row to the Worker that runs the procedure."""
+    procedure.emit("results", row)
+
+
+def emit_progress(procedure: Procedure, percent: float) -> None:
+    """Tell the Worker that runs the procedure how far it is."""
+    procedure.emit("progress", percent)
+
+
+def report_failed(procedure: Procedure) -> None:
+    """Make a run that ends a failed one; a Worker keeps the status that ``shutdown()`` leaves, if it is not running."""
+    procedure.status = Procedure.FAILED
+    procedure.emit("status", Procedure.FAILED)
+
+
 @dataclass(frozen=True, slots=True)
 class ColumnTitle:
     """A column as pymeasure declares it, and what we call it.

@@ -13,7 +13,7 @@ _FRAME = (
     Column("sensor_c", "float", "degC", "Temperature of the sensor"),
 )
 
-_POINT = (
+POINT_COLUMNS = (
     Column("stage", "text", "", "Stage of the plan", width=16),
     Column("fluence_set_uj_cm2", "float", "uJ/cm^2", "Fluence asked for"),
     Column("fluence_uj_cm2", "float", "uJ/cm^2", "Fluence reached, from the energy meter"),
@@ -45,7 +45,7 @@ _POINT = (
 def point_layout(pixels: int) -> RowLayout:
     """Rows of the sweep; the spectrum holds raw counts, nothing subtracted."""
     return RowLayout(
-        _POINT,
+        POINT_COLUMNS,
         (
             ArrayField(
                 "spectrum", (pixels,), "<f4", "counts", "Raw counts, summed over the accumulations", "wavelength_nm"
