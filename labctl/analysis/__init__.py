@@ -1,1 +1,1 @@
-"""Estimators: what the data of a run say, with intervals. Pure NumPy, SciPy and lmfit; knows no instrument or file."""
+"""Estimators: what the data of a run say, with intervals. Pure NumPy and SciPy; knows no instrument or file."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labctl.errors import InputError, LabctlError
 from labctl.run.outcome import Outcome
@@ -12,38 +13,54 @@ from labctl.run.request import PreparedRun, procedure_class
 from labctl.store.naming import RunPaths
 from labctl.store.results import add_result
 from labctl.store.run import open_run
-from labctl.store.seal import seal
+from labctl.store.seal import copy_to_share, seal
 
 log = logging.getLogger(__name__)
 
+Result = TypeVar("Result")
+
 
 def finish(paths: RunPaths, prepared: PreparedRun, outcome: Outcome) -> None:
-    """Seal, analyse and report; what fails here becomes a warning, the data are safe in the journal."""
+    """Seal, analyse and report, then deliver to a share; what fails becomes a warning, the data are in the journal."""
+    # A journal that is not beside its run file lies in a local spool, because runs are kept on a network disk.
+    local = paths.journal.with_suffix(".h5") if paths.journal.parent != paths.sealed.parent else paths.sealed
+    outcome.run = str(
+        _attempt(outcome, "the run could not be sealed", lambda: seal(paths.journal, local)) or paths.journal
+    )
+    run = Path(outcome.run)
+    if outcome.points["done"]:
+        analysed = _attempt(outcome, "the run was not analysed", lambda: analyse_run(run))
+        if analysed is not None:
+            outcome.result = analysed["result"]
+            outcome.warnings.extend(analysed.get("warnings", []))
+            products = _attempt(
+                outcome, "a product could not be written", lambda: prepared.procedure.write_products(run, analysed)
+            )
+            outcome.files.update({name: str(path) for name, path in (products or {}).items()})
+    outcome.files.update(_attempt(outcome, "the report could not be written", lambda: report_run(run)) or {})
+    if local != paths.sealed:
+        _deliver(paths.sealed.parent, outcome)
+
+
+def _attempt(outcome: Outcome, failed: str, step: Callable[[], Result]) -> Result | None:
+    """Do one step; nothing here may turn a finished measurement into a failed one."""
     try:
-        outcome.run = str(seal(paths.journal, paths.sealed))
-    except (LabctlError, OSError) as error:
-        log.exception("sealing failed")
-        outcome.run = str(paths.journal)
-        outcome.warnings.append(f"the run could not be sealed: {error}; the journal holds everything")
-    try:
-        analysed = analyse_run(Path(outcome.run))
-        outcome.result = analysed["result"]
-        outcome.warnings.extend(analysed.get("warnings", []))
-    except Exception as error:  # an analysis must never turn a finished measurement into a failed one
-        log.exception("analysis failed")
-        outcome.warnings.append(f"analysis failed: {error}")
-        return
-    try:
-        products = prepared.procedure.write_products(Path(outcome.run), analysed)
-        outcome.files.update({name: str(path) for name, path in products.items()})
+        return step()
+    except LabctlError as error:
+        outcome.warnings.append(f"{failed}: {error.what}")
     except Exception as error:
-        log.exception("a product of the run could not be written")
-        outcome.warnings.append(f"a product of the run could not be written: {error}")
-    try:
-        outcome.files.update(report_run(Path(outcome.run)))
-    except Exception as error:
-        log.exception("report failed")
-        outcome.warnings.append(f"the report could not be written: {error}")
+        log.exception("%s", failed)
+        outcome.warnings.append(f"{failed}: {type(error).__name__}: {error}")
+    return None
+
+
+def _deliver(folder: Path, outcome: Outcome) -> None:
+    """Copy the run and what belongs to it to the share, each copy verified; the local files stay."""
+    run = _attempt(outcome, "the run is not on the share", lambda: copy_to_share(outcome.run, folder))
+    outcome.run = str(run or outcome.run)
+    for name, path in outcome.files.items():
+        copy = _attempt(outcome, f"{name} is not on the share", lambda path=path: copy_to_share(path, folder))
+        outcome.files[name] = str(copy or path)
 
 
 def analyse_run(path: Path) -> dict[str, Any]:
