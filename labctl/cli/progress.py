@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from labctl.cli.output import say
@@ -108,6 +109,23 @@ class RunProgress:
             self._time.points[event["phase"]] = event["points"]
         self._done = int(event.get("done", self._done))
         self._update(str(event.get("phase") or self._phase))
+
+    def prompt(self, text: str, answer: Callable[[bool], None]) -> None:
+        """Ask the operator at the terminal; without one the answer is no.
+
+        The keyboard is read in a thread, so that an abort is not held up by a question; the thread ends with an answer
+        or with the process.
+        """
+        if not sys.stdin.isatty():
+            self._line(f"an operator is needed, and there is no terminal to ask at: {text}")
+            answer(False)
+            return
+        self._line(f"OPERATOR: {text}\n  Enter when it is done; anything else and Enter aborts the run.")
+
+        def read() -> None:
+            answer(sys.stdin.readline().strip() == "")
+
+        threading.Thread(target=read, name="operator", daemon=True).start()
 
     def _update(self, phase: str) -> None:
         changed, self._phase = phase != self._phase, phase

@@ -75,7 +75,7 @@ def make_request(
 def run_to_end(request: RunRequest, *, as_json: bool) -> int:
     """Run in the foreground, show what came of it; returns the exit code. The engine checks before anything moves."""
     with RunProgress(quiet=as_json) as progress:
-        outcome = front.run_to_end(request, progress.show, forward_signals=True)
+        outcome = front.run_to_end(request, progress.show, on_prompt=progress.prompt, forward_signals=True)
     _show_outcome(outcome, as_json=as_json)
     return int(outcome["exit"])
 

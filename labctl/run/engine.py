@@ -24,6 +24,7 @@ from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.light import write_ledger
+from labctl.run.operator import PATIENCE_S, OperatorDesk
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.preflight import preflight, require
@@ -67,8 +68,15 @@ class Engine:
         self._last_ledger_s = -math.inf
         self._ledgered = 0
         self._progress: dict[str, Any] = {"phase": "opening", "done": 0, "planned": 0}
+        self._expected_s = _OPENING_S
+        self._desk = OperatorDesk(lambda event: self._endpoint.publish(event), self._record_operator, self.stop)
         self._endpoint = Endpoint(
-            {"abort": self._on_abort, "status": self._on_status, "note": self._on_note},
+            {
+                "abort": self._on_abort,
+                "answer": self._desk.on_answer,
+                "note": self._on_note,
+                "status": self._on_status,
+            },
             lambda: self.abort("the front that started the run is gone"),
         )
         self._journal: Journal | None = None
@@ -190,6 +198,7 @@ class Engine:
             seed=request.seed,
             owner=f"{self.prepared.procedure.NAME} in {request.out}",
         )
+        bench.operator_prompt = self._ask_operator
         journal.event("instruments", instruments(bench), **self._times(started_s))
         return bench
 
@@ -261,7 +270,18 @@ class Engine:
 
     def expect(self, duration_s: float) -> None:
         """Declare to the guard when the next sign of progress will come at the latest (Observer)."""
+        self._expected_s = duration_s
         self.guard.expect(duration_s)
+
+    def _ask_operator(self, text: str) -> None:
+        """Have something done by hand; the guard gives the operator time, and afterwards the point its own again."""
+        self.guard.expect(PATIENCE_S + self._expected_s)
+        self._desk.ask(text)
+        self.guard.expect(self._expected_s)
+
+    def _record_operator(self, entry: dict[str, Any]) -> None:
+        if self._journal is not None:
+            self._journal.event("operator", entry, t_s=self.clock.now(), wall_s=self.clock.wall())
 
     def progress(self, percent: float) -> None:
         """A procedure that counts for itself says how far it is (Observer); published with the next point."""
@@ -308,7 +328,7 @@ class Engine:
         return {"aborting": True}
 
     def _on_status(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {**self._progress, "aborting": self.stop.is_set()}
+        return {**self._progress, "aborting": self.stop.is_set(), "question": self._desk.question}
 
     def _on_note(self, message: dict[str, Any]) -> dict[str, Any]:
         journal = self._journal

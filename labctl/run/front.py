@@ -41,8 +41,16 @@ _LOG_TAIL = 2000
 Event = dict[str, Any]
 
 
+Prompt = Callable[[str, Callable[[bool], None]], None]
+"""Shows what an operator is to do and, from any thread, later calls its second argument: done, or refused."""
+
+
 def run_to_end(
-    request: RunRequest, on_event: Callable[[Event], None] | None = None, *, forward_signals: bool = False
+    request: RunRequest,
+    on_event: Callable[[Event], None] | None = None,
+    *,
+    on_prompt: Prompt | None = None,
+    forward_signals: bool = False,
 ) -> dict[str, Any]:
     """Run a request to its end and return what came of it.
 
@@ -53,6 +61,7 @@ def run_to_end(
     :param request: What to run; refused, before anything moves, if it cannot be carried out.
     :param on_event: Called with every event: ``started``, ``phase``, ``stage``, ``point`` (with ``done`` and
         ``planned``), ``aborting``, ``safe_state``.
+    :param on_prompt: Asks an operator (only real benches need one); without it every prompt is refused, which aborts.
     :param forward_signals: Turn INT, TERM and HUP into an abort while the run goes; in the main thread only.
     :return: The object that ``labctl run --json`` prints: ``run``, ``status``, ``safe_state``, ``points``, ``result``,
         ``warnings``, ``simulated``, ``files``, ``error``..., and ``exit``, the exit code.
@@ -62,7 +71,9 @@ def run_to_end(
         with _forwarding(front) if forward_signals else nullcontext():
             try:
                 for event in front.events():
-                    if on_event is not None:
+                    if event["event"] == "prompt":
+                        front.prompt(event, on_prompt)
+                    elif on_event is not None:
                         on_event(event)
             except BaseException as error:
                 front.abort(f"{type(error).__name__} in the front")
@@ -112,6 +123,21 @@ class RunFront:
         The request is sent by whoever iterates over :meth:`events`.
         """
         self._events.put({"event": "aborting", "reason": reason})
+
+    def prompt(self, event: Event, on_prompt: Prompt | None) -> None:
+        """Pass a question of the engine on to an operator and the answer back, whenever it comes."""
+
+        def answer(done: bool) -> None:
+            with self._client_lock:
+                client = self._client
+            if client is not None:
+                with suppress(OSError):
+                    client.send("answer", id=event["id"], done=done)
+
+        if on_prompt is None:
+            answer(False)
+        else:
+            on_prompt(event["text"], answer)
 
     def wait_started(self) -> Event | None:
         """Wait until the run has a name and a front would be heard; None if it was refused or died before that."""

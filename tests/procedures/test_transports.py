@@ -10,6 +10,8 @@ import pytest
 from labctl.config.bench import load_bench
 from labctl.config.locate import locate
 from labctl.config.sample import load_sample
+from labctl.run.front import run_to_end
+from labctl.run.request import RunRequest
 from labctl.sim.server import LaboratoryServer
 from labctl.store.run import open_run
 
@@ -62,3 +64,33 @@ def test_rows_do_not_depend_on_the_transport(sweep, tmp_path):
     assert scaled.safe_state == "confirmed"
     assert_same_rows(here.run, scaled.run, except_for=MEASURED_TIMES)
     assert scaled.result["threshold"]["value"] == here.result["threshold"]["value"]
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(200)
+@pytest.mark.parametrize("confirm", [True, False])
+def test_an_operator_is_asked_where_no_laboratory_can_help(tmp_path, confirm):
+    """Plain sockets and no [laboratory]: to labctl a real bench, whose operator has to block the beam."""
+    asked = []
+
+    def on_prompt(text: str, answer) -> None:
+        asked.append(text)
+        answer(confirm)
+
+    with LaboratoryServer(load_bench("simulated"), load_sample("cdse-cds-zno"), speed=20.0) as addresses:
+        path = Path(bench_at(tmp_path, addresses, raw=True))
+        text = path.read_text(encoding="utf-8").split("[instruments.detector]")[0]
+        path.write_text(text, encoding="utf-8")
+        request = RunRequest(
+            procedure="attenuator-calibration",
+            bench=str(path),
+            out=str(tmp_path / "runs"),
+            parameters={"points": 9, "pulses": 50},
+        )
+        outcome = run_to_end(request, on_prompt=on_prompt)
+    assert outcome["safe_state"] == "confirmed"
+    assert not outcome["simulated"]
+    assert outcome["status"] == ("finished" if confirm else "aborted"), outcome["error"]
+    assert len(asked) == (2 if confirm else 1)
+    with open_run(outcome["run"]) as run:
+        assert [event.data["confirmed"] for event in run.events("operator")] == [confirm] * len(asked)
