@@ -171,9 +171,12 @@ def _show_summary(summary: dict[str, Any]) -> None:
     sample = f" on {summary['sample']}" if summary["sample"] else ""
     planned = f" of at most {points['planned']}" if points["planned"] else ""
     show(f"{summary['procedure']}{sample}{', SIMULATED' if summary['simulated'] else ''}")
-    show(f"{summary['status']}: {points['done']}{planned} points; safe state {summary['safe_state'] or 'not recorded'}")
     if progress:
-        show(f"now      {progress['phase']}{', aborting' if progress.get('aborting') else ''}")
+        doing = f", {progress['phase']}{', aborting' if progress.get('aborting') else ''}"
+        show(f"{summary['status']}{doing}: {points['done']}{planned} points")
+    else:
+        safe_state = summary["safe_state"] or "not recorded"
+        show(f"{summary['status']}: {points['done']}{planned} points; safe state {safe_state}")
     show(f"run      {summary['run']}")
     for warning in summary["warnings"]:
         show(f"warning: {warning}")

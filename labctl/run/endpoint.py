@@ -85,7 +85,7 @@ class Endpoint:
 
     def _listen(self) -> tuple[socket.socket, str]:
         if hasattr(socket, "AF_UNIX") and os.name == "posix":
-            self._folder = tempfile.mkdtemp(prefix="labctl-")  # mode 0700: only the owner gets at the socket
+            self._folder = tempfile.mkdtemp(prefix="labctl-engine-")  # mode 0700: only the owner gets at the socket
             address = str(Path(self._folder) / "engine")
             listener = socket.socket(socket.AF_UNIX)
             listener.bind(address)
@@ -168,8 +168,9 @@ class _Front:
         self._writer = threading.Thread(target=self._write, name="front writer", daemon=True)
 
     def start(self) -> None:
-        self._reader.start()
+        # The writer first: a reader whose front has left already waits for it.
         self._writer.start()
+        self._reader.start()
 
     def offer(self, line: bytes) -> None:
         """Queue a line; the oldest goes when the front does not read."""

@@ -129,6 +129,7 @@ class Watch:
 
     def __init__(self, liveness_s: float, start_s: float) -> None:
         self.run = ""
+        self.endpoint = ""
         self.simulated = False
         self.points = {"done": 0, "planned": 0}
         self.instruments_open = False
@@ -152,7 +153,7 @@ class Watch:
         elif kind == "quiet":
             self._quiet_until = now + message["s"]
         elif kind == "started":
-            self.run, self.simulated = message["run"], message["simulated"]
+            self.run, self.endpoint, self.simulated = message["run"], message["endpoint"], message["simulated"]
             say(message)
         elif kind == "instruments":
             self.instruments_open = message["open"]
@@ -310,6 +311,8 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
             safe, recorded = make_safe(standby, order, config, log)
             standby = None
         final = report_death(watch, what, safe, recorded, log_text)
+        if watch.endpoint.startswith("/"):
+            remove([watch.endpoint, os.path.dirname(watch.endpoint)])  # noqa: PTH120 - pathlib costs start-up time
     if standby is not None:
         standby.dismiss()
         if not standby.has_ended(_END_S):
@@ -325,12 +328,17 @@ def main(config: dict[str, Any]) -> int:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     with open(config["log"], "ab") as log:  # noqa: PTH123 - pathlib costs start-up time
         code = guard_run(config, log)
-    for path in config["remove"]:
+    remove(config["remove"])
+    return code
+
+
+def remove(paths: list[str]) -> None:
+    """Remove files and empty folders; what cannot be removed stays."""
+    for path in paths:
         try:
             os.rmdir(path) if os.path.isdir(path) else os.unlink(path)  # noqa: PTH106, PTH108, PTH112
         except OSError:
             pass
-    return code
 
 
 if __name__ == "__main__":

@@ -1,0 +1,123 @@
+"""The guard against engines and safe-state programs of a few lines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.run import guard
+
+ENGINE = """
+import json, sys, time
+def say(m, **data):
+    print(json.dumps({"m": m, **data}), flush=True)
+say("started", run="a-run.h5", endpoint="", simulated=True)
+say("instruments", open=True, standby=True)
+say("points", points={"done": 3, "planned": 9})
+"""
+END = 'say("instruments", open=False, standby=False); say("final", exit=0, report={"status": "finished"})'
+HOLD = "time.sleep(60)"
+SAFE = """
+import json, sys
+order = sys.stdin.readline()
+if order:
+    order = json.loads(order)
+    print(json.dumps({"m": "safe", "report": {"state": "confirmed", "steps": []}}), flush=True)
+    print(json.dumps({"m": "recorded", "run": order["run"], "points": 4, "warnings": []}), flush=True)
+"""
+DEAF = "import time; time.sleep(60)"
+
+
+@pytest.fixture
+def watched(tmp_path: Path):
+    """Have an engine guarded; returns what the guard said."""
+
+    def run(engine: str, safe: str = SAFE, **limits: float) -> list[dict[str, Any]]:
+        python = [sys.executable, "-I", "-S", "-c"]
+        defaults = {"liveness_s": 0.4, "start_s": 5.0, "safe_s": 5.0, "record_s": 5.0}
+        log, remove = str(tmp_path / "log"), [str(tmp_path / "request"), str(tmp_path / "log")]
+        Path(remove[0]).touch()
+        config = {"engine": [*python, ENGINE + engine], "safe": [*python, safe], "log": log, "remove": remove}
+        command = [sys.executable, "-I", "-S", guard.__file__, json.dumps(config | defaults | limits)]
+        done = subprocess.run(command, capture_output=True, timeout=60)
+        messages = [json.loads(line) for line in done.stdout.splitlines()]
+        assert all(message.pop("v") == guard.VERSION for message in messages)
+        assert messages[-1]["m"] == "final", done.stderr
+        assert done.returncode == messages[-1]["exit"]
+        assert not any(Path(path).exists() for path in remove)
+        return messages
+
+    return run
+
+
+def test_what_the_engine_says_at_its_end_is_passed_on(watched):
+    assert [message["m"] for message in watched(END)] == ["started", "final"]
+    assert watched(END)[-1] == {"m": "final", "exit": 0, "report": {"status": "finished"}}
+
+
+@pytest.mark.parametrize(
+    ("engine", "said"),
+    [
+        ("sys.exit(7)", "exit status 7"),
+        ("raise RuntimeError", "exit status 1"),
+        (f'say("alive"); {HOLD}', "no sign of life for 0.4 s"),
+        ('say("expect", s=0.2)\nfor _ in range(300): say("alive"); time.sleep(0.1)', "no progress"),
+        ('print(5, flush=True); print("[", flush=True); say("expect"); sys.exit(3)', "exit status 3"),
+    ],
+)
+def test_an_engine_that_dies_hangs_or_is_stuck(watched, engine, said):
+    _, safe, final = watched(engine)
+    assert safe == {"m": "safe_state", "state": "confirmed"}
+    assert final["exit"] == 1
+    report = final["report"]
+    assert (report["status"], report["safe_state"], report["run"]) == ("crashed", "confirmed", "a-run.h5")
+    assert report["points"] == {"done": 4, "planned": 9}
+    assert said in report["error"]["what"]
+
+
+def test_the_log_of_a_dead_engine_is_in_the_report(watched):
+    report = watched('raise RuntimeError("the reason")')[-1]["report"]
+    assert "the reason" in report["error"]["log"]
+
+
+def test_announced_quiet_outlasts_the_liveness_limit(watched):
+    assert watched(f'say("alive"); say("quiet", s=5.0); time.sleep(1.0); {END}')[-1]["exit"] == 0
+
+
+def test_progress_ends_the_quiet(watched):
+    final = watched(f'say("alive"); say("quiet", s=60.0); say("expect", s=60.0); {HOLD}')[-1]
+    assert "no sign of life" in final["report"]["error"]["what"]
+
+
+@pytest.mark.parametrize("safe", ["raise RuntimeError", DEAF, "print(5)"])
+def test_a_safe_program_that_fails_is_tried_anew_and_then_called_unconfirmed(watched, safe):
+    final = watched("sys.exit(1)", safe, safe_s=0.5)[-1]
+    assert (final["exit"], final["report"]["safe_state"]) == (4, "unconfirmed")
+
+
+def test_an_engine_that_does_not_go_after_its_last_word_has_still_said_it(watched, monkeypatch):
+    final = watched(f"{END}; sys.stdout.close(); {HOLD}".replace("time.sleep(60)", "time.sleep(1)"))[-1]
+    assert final["report"] == {"status": "finished"}
+
+
+def test_nothing_is_made_safe_when_no_instrument_was_open(watched):
+    messages = watched('say("instruments", open=False, standby=False); sys.exit(1)')
+    assert [message["m"] for message in messages] == ["started", "final"]
+    assert messages[-1]["report"]["safe_state"] == "not-needed"
+
+
+def test_a_signal_does_not_end_the_guard(tmp_path):
+    engine = "import json, os, signal, time; time.sleep(0.3)\n" + "".join(
+        f"os.kill(os.getppid(), signal.{name}); " for name in ("SIGINT", "SIGTERM", "SIGHUP")
+    )
+    engine += 'print(json.dumps({"m": "final", "exit": 0, "report": {"status": "finished"}}))'
+    python = [sys.executable, "-I", "-S", "-c"]
+    limits = dict.fromkeys(("liveness_s", "start_s", "safe_s", "record_s"), 5.0)
+    config = {"engine": [*python, engine], "safe": [], "log": str(tmp_path / "log"), "remove": [], **limits}
+    done = subprocess.run([sys.executable, "-I", "-S", guard.__file__, json.dumps(config)], capture_output=True)
+    assert done.returncode == 0, done.stderr
