@@ -123,7 +123,7 @@ def adapted(procedure: type[Procedure], name: str) -> type[ForeignProcedure]:
         "NAME": name,
         "TITLE": (procedure.__doc__ or procedure.__name__).strip().partition("\n")[0],
         "FOREIGN": procedure,
-        "DATA_COLUMNS": titles,
+        "DATA_COLUMNS": [column.name for column in columns],
         "DEFAULT_PLOT": DefaultPlot(STREAM, columns[0].name, columns[min(1, len(columns) - 1)].name),
         "GROUP_COMMIT_S": float(getattr(procedure, "GROUP_COMMIT_S", 0.0)),
     }
@@ -157,7 +157,7 @@ class ForeignLoop:
         self.stop = stop
         self.observer = observer
         self.done = 0
-        self._rows = ForeignRows(journal, STREAM, name_columns(procedure.DATA_COLUMNS))
+        self._rows = ForeignRows(journal, STREAM, name_columns(declared_titles(procedure.FOREIGN)))
         self._start_s = clock.now()
         self._silence_s = float(getattr(procedure.FOREIGN, "MAX_SILENCE_S", _MAX_SILENCE_S))
         # emit() may be called by threads of the procedure.

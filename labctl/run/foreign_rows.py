@@ -74,13 +74,16 @@ class ForeignRows:
 
 def rows_of_batch(batch: Any) -> Iterator[dict[str, Any]]:
     """Take a "batch results" record apart into rows; raises StorageError unless its sequences are of one length."""
-    parts = batch.values() if isinstance(batch, Mapping) else [batch]
-    if any(isinstance(part, str | bytes) or not isinstance(part, Sequence | np.ndarray) for part in parts):
+    if not isinstance(batch, Mapping) or not all(_is_sequence(part) for part in batch.values()):
         raise StorageError("a batch is a dict of sequences, one for each column")
-    lengths = {len(part) for part in parts}
+    lengths = {len(part) for part in batch.values()}
     if len(lengths) > 1:
         raise StorageError(f"the columns of a batch have different lengths: {sorted(lengths)}")
-    return (dict(zip(batch, values, strict=True)) for values in zip(*parts, strict=True))
+    return (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
+
+
+def _is_sequence(part: Any) -> bool:
+    return isinstance(part, Sequence | np.ndarray) and not isinstance(part, str | bytes)
 
 
 def _column(entry: ColumnTitle, first: Any) -> Column:

@@ -23,7 +23,7 @@ from labctl.errors import ConfigError, Problem
 from labctl.store.layout import RECORD_FIELDS
 
 _TITLE_WITH_UNIT = re.compile(r"(?P<text>.*?)\s*\((?P<unit>\S+)\)\s*")
-_SPELLED = {"μ": "u", "Ω": "ohm", "°": "deg", "%": " percent", "Å": "angstrom"}
+_SPELLED = {"μ": "u", "Ω": "ohm", "°": "deg", "%": " percent"}
 _LONGEST_NAME = 80
 
 
@@ -211,8 +211,8 @@ def as_data(value: Any) -> Any:
 
 def _snake_case(text: str) -> str:
     spelled = "".join(_SPELLED.get(char, char) for char in unicodedata.normalize("NFKC", text))
-    plain = unicodedata.normalize("NFKD", spelled).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^a-z0-9]+", "_", plain.lower()).strip("_")[:_LONGEST_NAME]
+    plain = unicodedata.normalize("NFKD", spelled.casefold()).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")[:_LONGEST_NAME]
     return f"_{name}" if name[:1].isdigit() else name
 
 
