@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
-from labctl.bench.safe import SafeReport
+from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
+from labctl.roles import SafeStep
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
@@ -231,11 +232,10 @@ class Engine:
         elif isinstance(error, BenchOpenError) and error.safe_report is not None:
             report = error.safe_report
         report = SafeReport((*report.steps, *self.prepared.procedure.safe_steps))
+        if isinstance(error, BenchOpenError):
+            report = _without_the_unreached(report, error)
+            error.state = ""
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
-        if isinstance(error, BenchOpenError) and report.state == "confirmed":
-            # Nothing was opened to light, but of what cannot be reached nothing can be confirmed either.
-            unreached = {failure.role for failure in error.failures}
-            outcome.safe_state = "not-needed" if unreached & set(SAFETY_RELEVANT) else "confirmed"
         self.guard.say("instruments", open=False, standby=False)
 
     def _record_end(self, journal: Journal, started_s: float, outcome: Outcome) -> None:
@@ -336,6 +336,21 @@ class Engine:
             return {"error": "the run is being sealed; add the note with `labctl note` when that is done"}
         add_note(journal.path, str(message.get("text", "")))
         return {"noted": True}
+
+
+def _without_the_unreached(report: SafeReport, error: BenchOpenError) -> SafeReport:
+    """Judge the safe state of a bench that did not open.
+
+    A dead energy meter is a failed measurement, not an unsafe bench: its steps do not count. A shutter or a detector
+    that cannot be reached may have been left in any state: that is unconfirmed, whoever left it so.
+    """
+    unreached = {failure.role: failure for failure in error.failures}
+    dead = [
+        RoleStep(role, SafeStep("reach the instrument", False, str(unreached[role].error)))
+        for role in SAFETY_RELEVANT
+        if role in unreached
+    ]
+    return SafeReport((*dead, *(entry for entry in report.steps if entry.role not in unreached)))
 
 
 def _close(journal: Journal, outcome: Outcome) -> None:

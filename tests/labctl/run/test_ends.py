@@ -1,0 +1,240 @@
+"""Every other way in which a run may end: by its front, by a full disk, by instruments, by a fault in the plan."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+
+from labctl.config.locate import locate
+from labctl.run.endpoint import EndpointClient
+from labctl.run.engine import Engine
+from labctl.run.front import run_to_end
+from labctl.run.guard_line import GuardLine
+from labctl.run.request import RunRequest, prepare
+from labctl.store.run import open_run
+
+LABCTL = [sys.executable, "-m", "labctl.cli.main"]
+posix = pytest.mark.skipif(os.name != "posix", reason="signals, terminals, limits")
+
+
+def test_a_script_runs_to_the_end(tmp_path: Path) -> None:
+    seen: list[str] = []
+    request = RunRequest(
+        procedure="fluence-sweep",
+        bench="simulated",
+        parameters={"fine_points": 0, "return_points": 0},
+        out=str(tmp_path),
+        virtual_time=True,
+    )
+    outcome = run_to_end(request, lambda event: seen.append(event["event"]))
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("finished", "confirmed", 0)
+    assert outcome["points"] == {"done": 18, "planned": 18}
+    assert seen[0] == "started"
+    assert {"phase", "stage", "point"} <= set(seen)
+    assert Path(outcome["run"]).is_file()
+
+
+def test_an_exception_in_a_script_aborts_and_comes_back(tmp_path: Path) -> None:
+    request = RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path), virtual_time=True)
+
+    def stumble(event: dict) -> None:
+        if event.get("phase") == "dark":
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run_to_end(request, stumble)
+    (sealed,) = tmp_path.rglob("*.h5")
+    with open_run(sealed) as run:
+        assert run.status == "aborted"
+        assert run.events("safe_state")[-1].data["state"] == "confirmed"
+
+
+def test_status_note_and_abort_from_elsewhere(start: Callable) -> None:
+    run = start()
+    started = run.wait_for(lambda event: event["event"] == "started")
+    run.wait_for(lambda event: event.get("phase") == "dark")
+    with EndpointClient(started["endpoint"]) as client:
+        assert client.ask("note", text="the lamp was on") == {"noted": True}
+    with EndpointClient(started["endpoint"]) as client:
+        assert client.ask("status")["planned"] == 45
+    with EndpointClient(started["endpoint"]) as client:
+        assert client.ask("abort", reason="enough") == {"aborting": True}
+    outcome = run.end()
+    assert (outcome["status"], outcome["exit"]) == ("aborted", 3)
+    assert "enough" in outcome["error"]["where"]
+    with open_run(outcome["run"]) as stored:
+        assert [note.text for note in stored.notes] == ["the lamp was on"]
+
+
+@posix
+@pytest.mark.slow
+def test_a_killed_front_ends_its_run(serve: Callable, tmp_path: Path) -> None:
+    laboratory = serve()
+    command = ["run", "fluence-sweep", "--bench", laboratory.bench, "--virtual-time", "--out", str(tmp_path / "runs")]
+    front = psutil.Popen([*LABCTL, *command], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    try:
+        while b"coarse" not in front.stderr.readline():
+            assert front.is_running()
+        processes = front.children(recursive=True)
+        front.kill()
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        assert not alive
+    finally:
+        front.wait()
+        front.stderr.close()
+    assert not laboratory.state()["shutter_open"]
+    (sealed,) = (tmp_path / "runs").rglob("*.h5")
+    with open_run(sealed) as run:
+        assert run.status == "aborted"
+        assert "front" in run.events("incident")[-1].data["reason"]
+
+
+@posix
+@pytest.mark.slow
+def test_a_detached_run_goes_on_without_its_front(tmp_path: Path) -> None:
+    command = [*LABCTL, "run", "fluence-sweep", "--bench", "simulated", "--virtual-time", "--detach", "--json"]
+    subprocess.run([*command, "--out", str(tmp_path)], check=True, capture_output=True, timeout=60)
+    deadline = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.html")):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    (sealed,) = tmp_path.rglob("*.h5")
+    with open_run(sealed) as run:
+        assert run.status == "finished"
+
+
+@posix
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("signals", "exit_code"),
+    [([signal.SIGINT], 3), ([signal.SIGINT, signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGHUP], 3)],
+)
+def test_signals_at_the_front_abort(tmp_path: Path, signals: list[signal.Signals], exit_code: int) -> None:
+    command = ["run", "fluence-sweep", "--bench", "simulated", "--virtual-time", "--out", str(tmp_path)]
+    front = psutil.Popen([*LABCTL, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    while b"coarse" not in front.stderr.readline():
+        assert front.is_running()
+    for number in signals:
+        front.send_signal(number)
+        time.sleep(0.05)
+    out, err = front.communicate(timeout=60)
+    assert front.returncode == exit_code, err
+    assert b"safe state confirmed" in out
+    assert b"aborting (" + signals[0].name.encode() in err
+    assert b"Traceback" not in err
+
+
+@posix
+@pytest.mark.slow
+def test_ctrl_c_at_a_terminal(tmp_path: Path) -> None:
+    """The terminal sends INT to the whole foreground group; guard and engine have sessions of their own."""
+    import pty
+
+    command = [*LABCTL, "run", "fluence-sweep", "--bench", "simulated", "--virtual-time", "--out", str(tmp_path)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown, pressed = b"", False
+    try:
+        while True:
+            try:
+                data = os.read(terminal, 4096)
+            except OSError:
+                break
+            if not data:
+                break
+            shown += data
+            if b"coarse" in shown and not pressed:
+                pressed = True
+                os.write(terminal, b"\x03")
+    finally:
+        _, status = os.waitpid(pid, 0)
+        os.close(terminal)
+    assert pressed
+    assert os.waitstatus_to_exitcode(status) == 3, shown
+    assert b"aborting (SIGINT)" in shown
+    assert b"safe state confirmed" in shown
+
+
+@posix
+def test_a_disk_that_fills_up(start: Callable) -> None:
+    run = start()
+    run.wait_for(lambda event: event.get("phase") == "coarse")
+    run.engine().rlimit(psutil.RLIMIT_FSIZE, (65536, 65536))
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("failed", "confirmed", 1)
+    assert outcome["error"]["type"] == "StorageError"
+    assert any("could not be sealed" in warning for warning in outcome["warnings"])
+    with open_run(outcome["run"]) as stored:
+        assert sum(stored.count(name) for name in stored.streams) == outcome["points"]["done"] >= 10
+
+
+@pytest.mark.parametrize("phase", ["plan", "prepare", "streams", "measure", "analyse"])
+def test_a_fault_in_a_procedure(tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path), virtual_time=True)
+    prepared = prepare(request)
+
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("made on purpose")
+
+    monkeypatch.setattr(type(prepared.procedure), phase, fail)
+    if phase == "plan":
+        with pytest.raises(ZeroDivisionError):
+            Engine(prepared, GuardLine()).run()
+        assert not list(tmp_path.rglob("*.journal"))
+        return
+    outcome = Engine(prepared, GuardLine()).run()
+    assert outcome.safe_state == "confirmed"
+    if phase == "analyse":
+        assert (outcome.status, outcome.exit_code) == ("finished", 0)
+        assert any("made on purpose" in warning for warning in outcome.warnings)
+    else:
+        assert (outcome.status, outcome.exit_code) == ("failed", 1)
+        assert "ZeroDivisionError: made on purpose" in outcome.error["what"]
+        assert "test_ends.py" in outcome.error["where"]
+
+
+def bench_of_the_dead(folder: Path, ports: dict[str, int]) -> str:
+    """Write the shipped bench with some drivers at ports where nothing answers."""
+    source = locate("benches", "simulated")
+    text = source.read_text(encoding="utf-8")
+    for driver, port in ports.items():
+        line = f'driver = "{driver}"\nresource = "sim:"'
+        assert line in text
+        text = text.replace(line, line.replace("sim:", f"socket://127.0.0.1:{port}"))
+    text = text.replace('"calibrations/', f'"{(source.parent / "calibrations").as_posix()}/')
+    (folder / "bench.toml").write_text(text, encoding="utf-8")
+    return str(folder / "bench.toml")
+
+
+@pytest.mark.parametrize(
+    ("drivers", "roles", "safe_state", "exit_code"),
+    [
+        (("thorlabs-ell14", "thorlabs-pm100d"), {"attenuator", "energy_meter"}, "confirmed", 1),
+        (("thorlabs-sc10", "thorlabs-pm100d"), {"shutter", "energy_meter"}, "unconfirmed", 4),
+    ],
+)
+def test_two_dead_instruments_are_named_at_once(tmp_path, drivers, roles, safe_state, exit_code) -> None:
+    """One refuses connections, the other accepts them and never answers."""
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        nobody = closed.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        bench = bench_of_the_dead(tmp_path, dict(zip(drivers, (nobody, silent.getsockname()[1]), strict=True)))
+        request = RunRequest(procedure="fluence-sweep", bench=bench, out=str(tmp_path / "runs"))
+        outcome = Engine(prepare(request), GuardLine()).run()
+    assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("failed", safe_state, exit_code)
+    assert outcome.error is not None
+    failures = {failure["role"]: failure["error"] for failure in outcome.error["failures"]}
+    assert set(failures) == roles
+    assert failures["energy_meter"]["sent"] == repr(b"*IDN?\n")
+    assert failures["energy_meter"]["received"] == ""
+    assert safe_state in outcome.error["state"]
