@@ -18,6 +18,7 @@ from labctl.run.plan import Plan, Point, Stage
 from labctl.run.point_loop import Loop, Observer, PointLoop
 from labctl.run.pymeasure_bridge import (
     describe_parameters,
+    forget_metadata,
     refresh_parameters,
     set_parameters,
     unset_parameters,
@@ -127,6 +128,7 @@ class SweepProcedure(Procedure):
 
     def startup(self) -> None:
         """Check the plan, open the bench and prepare it; for pymeasure's Worker, as are the next two."""
+        forget_metadata(self)
         self.worker_run = None
         self.worker_run = WorkerRun(self)
         self.worker_run.start()

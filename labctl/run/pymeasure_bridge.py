@@ -104,6 +104,13 @@ def describe_parameters(procedure: Procedure) -> dict[str, dict[str, Any]]:
     return described
 
 
+def forget_metadata(procedure: Procedure) -> None:
+    """Make metadata ready to be evaluated anew: pymeasure takes values of an earlier run for assigned by hand."""
+    for name, entry in procedure.metadata_objects().items():
+        if entry.fget is not None:
+            setattr(procedure, name, None)
+
+
 def evaluated_metadata(procedure: Procedure) -> dict[str, dict[str, Any]]:
     """Have the metadata take their present values; returns title, value and unit of each, JSON-serialisable.
 
