@@ -220,7 +220,13 @@ def bench_of_the_dead(folder: Path, ports: dict[str, int]) -> str:
     ("drivers", "roles", "safe_state", "exit_code"),
     [
         (("thorlabs-ell14", "thorlabs-pm100d"), {"attenuator", "energy_meter"}, "confirmed", 1),
-        (("thorlabs-sc10", "thorlabs-pm100d"), {"shutter", "energy_meter"}, "unconfirmed", 4),
+        pytest.param(
+            ("thorlabs-sc10", "thorlabs-pm100d"),
+            {"shutter", "energy_meter"},
+            "unconfirmed",
+            4,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_two_dead_instruments_are_named_at_once(tmp_path, drivers, roles, safe_state, exit_code) -> None:
