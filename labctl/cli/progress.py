@@ -47,6 +47,8 @@ class TimeLeft:
     def left_s(self, done: int, elapsed_s: float) -> float | None:
         """Get the time left in s, None while that would be a guess."""
         passed_s, total_s = self.planned_s(done), self.total_s
+        if total_s == 0:
+            return None
         if passed_s > _TELLING_SHARE * total_s and elapsed_s > _TELLING_S:
             return elapsed_s * (total_s - passed_s) / passed_s
         return None if self._virtual_time else max(total_s - elapsed_s, 0.0)
@@ -54,6 +56,8 @@ class TimeLeft:
 
 class RunProgress:
     """Shows the events of a run. Use it with ``with``.
+
+    A procedure that counts its points for itself says how far it is in percent; its plan holds only a bound.
 
     :param quiet: Show nothing.
     """
@@ -65,6 +69,7 @@ class RunProgress:
         self._quiet = quiet
         self._phase = ""
         self._done = 0
+        self._percent: float | None = None
         self._time: TimeLeft | None = None
         self._bar: Any = None
         self._task: Any = None
@@ -108,6 +113,7 @@ class RunProgress:
         elif kind == "stage" and self._time is not None:
             self._time.points[event["phase"]] = event["points"]
         self._done = int(event.get("done", self._done))
+        self._percent = event.get("percent", self._percent)
         self._update(str(event.get("phase") or self._phase))
 
     def prompt(self, text: str, answer: Callable[[bool], None]) -> None:
@@ -136,9 +142,9 @@ class RunProgress:
             self._bar.update(
                 self._task,
                 description=phase,
-                total=self._time.total_s,
-                completed=self._time.planned_s(self._done),
-                points=f"{self._done} of {total} points",
+                total=self._time.total_s if self._percent is None else 100.0,
+                completed=self._time.planned_s(self._done) if self._percent is None else self._percent,
+                points=f"{self._done} of {total} points" if self._percent is None else f"{self._done} points",
                 left=self._left(),
             )
         elif changed:
