@@ -284,7 +284,7 @@ class Engine:
             self._journal.event("operator", entry, t_s=self.clock.now(), wall_s=self.clock.wall())
 
     def progress(self, percent: float) -> None:
-        """A procedure that counts for itself says how far it is (Observer); published with the next point."""
+        """A procedure that counts for itself says how far it is, in percent (Observer); goes with the next event."""
         self._progress["percent"] = percent
 
     def done(self, point: Point, record: Record, done: int) -> None:
