@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+import re
 from typing import Any
 
 import numpy as np
 from pymeasure.experiment import BooleanParameter, FloatParameter, IntegerParameter, ListParameter, Parameter
 
+from labctl.config.fault import Fault, as_toml
 from labctl.config.quantity import InUnit
+
+_NUMBER = re.compile(r"[+\-\N{MINUS SIGN}]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-\N{MINUS SIGN}]?[0-9]+)?")
 
 
 class Quantity(FloatParameter):
@@ -41,11 +44,7 @@ class Quantity(FloatParameter):
             at_least=self.minimum if math.isfinite(self.minimum) else None,
             at_most=self.maximum if math.isfinite(self.maximum) else None,
         )
-        if isinstance(value, str):
-            return bounds.parse(value)
-        if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-            return bounds.parse(value)
-        return bounds.parse(f"{float(value)!r} {self.units}".rstrip())
+        return _in_unit(bounds, value)
 
     def __str__(self) -> str:
         return f"{self._value!r} {self.units}".rstrip() if self.is_set() else ""
@@ -70,16 +69,34 @@ class QuantityList(Parameter):
 
     def convert(self, value: Any) -> tuple[float, ...]:
         bounds = InUnit(self.units, at_least=self.minimum if math.isfinite(self.minimum) else None)
-        if isinstance(value, str):
-            *numbers, last = value.split(",")
-            unit = last.strip().partition(" ")[2]
-            return tuple(bounds.parse(f"{number.strip()} {unit}".strip()) for number in [*numbers, last.split()[0]])
-        if isinstance(value, Sequence | np.ndarray):
-            return tuple(bounds.parse(f"{float(number)!r} {self.units}") for number in value)
-        return (bounds.parse(value),)
+        if isinstance(value, np.ndarray):
+            value = value.tolist()
+        entries = _entries(value) if isinstance(value, str) else value if isinstance(value, list | tuple) else [value]
+        if not entries:
+            raise Fault(as_toml(value), f'at least one number, e.g. "2.8, 5.6, 28 {self.units}"')
+        return tuple(_in_unit(bounds, entry) for entry in entries)
 
     def __str__(self) -> str:
         return f"{', '.join(repr(number) for number in self._value)} {self.units}" if self._value is not None else ""
+
+
+def _in_unit(bounds: InUnit, value: Any) -> float:
+    """Read text with a unit, or a number that is in the unit already."""
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        try:
+            value = f"{float(value)!r} {bounds.unit}".rstrip()
+        except OverflowError:
+            raise Fault(as_toml(value), bounds.wanted) from None
+    return bounds.parse(value)
+
+
+def _entries(text: str) -> list[str]:
+    """Take a list apart at its commas; entries without a unit get that of the last. No entry in empty text."""
+    if not text.strip():
+        return []
+    entries = [entry.strip() for entry in text.split(",")]
+    unit = _NUMBER.sub("", entries[-1], count=1).strip()
+    return [f"{entry} {unit}" if _NUMBER.fullmatch(entry) else entry for entry in entries]
 
 
 class Whole(IntegerParameter):

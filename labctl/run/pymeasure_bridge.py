@@ -60,8 +60,9 @@ def set_parameters(procedure: Procedure, values: Mapping[str, Any], title: str) 
                 setattr(procedure, name, parameter.value)
             except Fault as fault:
                 problems.append(Problem("parameters", None, given, fault.found, fault.allowed, fault.nearest))
-            except (ValueError, TypeError, IndexError) as error:
-                problems.append(Problem("parameters", None, given, as_toml(value), str(error)))
+            except Exception as error:
+                # A parameter may be of a class of the user's own: whatever it raises, the value was not accepted.
+                problems.append(Problem("parameters", None, given, as_toml(value), str(error) or type(error).__name__))
     if problems:
         raise ConfigError(problems, todo=f"see `labctl procedures` for the parameters of {title}")
 
