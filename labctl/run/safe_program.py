@@ -43,6 +43,10 @@ def safety_roles(bench: BenchConfig) -> tuple[str, ...]:
 
 def make_safe(prepared: PreparedRun) -> dict[str, Any]:
     """Open what matters, each role by itself, and make it safe; returns the report as data."""
+    if prepared.procedure.OWN_INSTRUMENTS:
+        name = prepared.procedure.NAME
+        step = {"role": name, "action": "shutdown()", "confirmed": False, "evidence": "nobody is left to call it"}
+        return {"state": "unconfirmed", "steps": [step]}
     roles = safety_roles(prepared.bench)
     if not roles:
         return {"state": "lost-with-run", "steps": [], "note": "the bench was simulated in the process that died"}
