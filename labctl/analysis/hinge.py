@@ -34,9 +34,11 @@ SATURATION_DISTANCE_RANGE = (float(np.log(2.1)), 2.5)
 
 The lower bound is part of the threshold's definition, as a soft knee is a convention of some per cent: gain saturation
 bends the curve of a real film smoothly from 1.4 times the threshold on, and with D free a steeper hinge chases that
-bend and takes the knee with it, 8 % up. With this bound the knee of a modelled film of CdSe/CdS@ZnO moves by less than
-1 % between designs and noise levels, and agrees with fits of the rise alone (up to 1.7 times the threshold).
+bend and takes the knee with it, 8 to 12 % up. On a gently saturating film D therefore sits on this bound, and the knee
+goes about as its square root downwards: see docs/decisions/0005, and ``DISTANCE_BOUNDS_IN_USE``.
 """
+DISTANCE_BOUNDS_IN_USE = (float(np.log(1.9)), float(np.log(2.4)))
+"""Lower bounds of D that would be as sensible: the knees they give say how much of the threshold is convention."""
 SATURATED_SLOPE_RANGE = (0.0, 1.5)
 """Allowed range of s3: the output of a saturated amplifier grows about linearly with its pump, or levels off.
 
@@ -150,7 +152,13 @@ def _from_linear(knee: float, soft: float, far: float, solution: Array) -> Hinge
 
 
 def polish(
-    x: Array, y: Array, weight: Array, start: HingeParameters, *, fixed_knee: float | None = None
+    x: Array,
+    y: Array,
+    weight: Array,
+    start: HingeParameters,
+    *,
+    fixed_knee: float | None = None,
+    distance_range: tuple[float, float] = SATURATION_DISTANCE_RANGE,
 ) -> tuple[float, HingeParameters]:
     """Minimise chi2 (with the prior of d) from ``start``; return (chi2, parameters).
 
@@ -164,7 +172,7 @@ def polish(
     free.append(_to_line(start.softness, SOFTNESS_RANGE))
     if saturation and start.distance is not None and start.slope_saturated is not None:
         free.append(_to_line(start.slope_saturated, SATURATED_SLOPE_RANGE))
-        free.append(_to_line(start.distance, SATURATION_DISTANCE_RANGE))
+        free.append(_to_line(start.distance, distance_range))
     if fixed_knee is None:
         free.append(_to_line(start.log_threshold, knee_range))
 
@@ -175,9 +183,8 @@ def polish(
         if not saturation:
             return HingeParameters(knee, float(p[0]), float(p[1]), float(s2), soft)
         s3 = _from_line(p[4], SATURATED_SLOPE_RANGE)
-        return HingeParameters(
-            knee, float(p[0]), float(p[1]), float(s2), soft, _from_line(p[5], SATURATION_DISTANCE_RANGE), float(s3)
-        )
+        distance = _from_line(p[5], distance_range)
+        return HingeParameters(knee, float(p[0]), float(p[1]), float(s2), soft, distance, float(s3))
 
     def residual(p: Array) -> Array:
         h = unpack(p)
@@ -197,7 +204,7 @@ def polish(
             columns[1], columns[2] = u - bend3, rise * (bend - bend3)
             columns[3] = by_soft - fall * (bend3 - v * step3) / d
             by_knee = by_knee + fall * step3
-            by_distance = fall * step3 * _slope_of_map(p[5], SATURATION_DISTANCE_RANGE)
+            by_distance = fall * step3 * _slope_of_map(p[5], distance_range)
             columns += [bend3 * _slope_of_map(p[4], SATURATED_SLOPE_RANGE), by_distance]
         columns[3] = columns[3] * _slope_of_map(p[3], SOFTNESS_RANGE)
         if fixed_knee is None:

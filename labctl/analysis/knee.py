@@ -10,6 +10,9 @@ over x_t. With intensity errors given, chi2 is scaled by max(1, chi2/dof), so a 
 gives a wider interval, never a narrower one. Without them the relative error is taken as the same at every point, its
 size as the residual scatter. Whenever a scale came from the residuals the limits are those of the F distribution, else
 those of chi2 (1 and 3.84).
+
+How soon the saturation branch may begin is part of the definition. What other sensible choices would give stands beside
+the interval as ``definition_error``.
 """
 
 from __future__ import annotations
@@ -20,7 +23,17 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
-from labctl.analysis.hinge import PARAMETERS, Array, HingeParameters, Model, fit_line, polish, search_grid
+from labctl.analysis.hinge import (
+    DISTANCE_BOUNDS_IN_USE,
+    PARAMETERS,
+    SATURATION_DISTANCE_RANGE,
+    Array,
+    HingeParameters,
+    Model,
+    fit_line,
+    polish,
+    search_grid,
+)
 from labctl.analysis.profile import Candidate, profile_intervals
 from labctl.analysis.sweep_data import SweepData, prepare
 from labctl.analysis.threshold import NoThreshold, ThresholdFit
@@ -40,6 +53,8 @@ MISFIT_WARNING = 4.0
 MISFIT_SCATTER = 0.03
 """A hinge is an idealisation good to a percent or two: points known better than that always miss it, and only a scatter
 beyond this share is worth a word. The interval is widened in either case."""
+BOUND_REACHED = 0.005
+"""D closer than this to an end of its range has been held there by it."""
 MIN_POINTS = 7
 MIN_EACH_SIDE = 3
 _RISING: tuple[tuple[Model, bool], ...] = (("hinge", False), ("hinge+saturation", True))
@@ -55,8 +70,11 @@ class _Selection:
     bic_flat: float
     """Lowest BIC among the models without a rising knee."""
 
+    def chi2_scaled(self, candidate: Candidate) -> float:
+        return candidate.chi2 / self.scale
+
     def bic(self, candidate: Candidate) -> float:
-        return candidate.chi2 / self.scale + PARAMETERS[candidate.model] * float(np.log(self.weight.size))
+        return self.chi2_scaled(candidate) + PARAMETERS[candidate.model] * float(np.log(self.weight.size))
 
 
 def loglog_knee(
@@ -203,11 +221,12 @@ def _result(data: SweepData, selection: _Selection, convention: str, unit: str, 
     levels = (0.6827, 0.95)
     if quick:
         intervals = {level: (0.0, np.inf) for level in levels}
-        interval = "none"
+        interval, definition_error = "none", None
     else:
         rises = {q: float(special.fdtri(1, max(dof, 1), q) if estimated else special.chdtri(1, 1 - q)) for q in levels}
         chosen, intervals, warnings = profile_intervals(data, selection.weight, chosen, rises, scale)
         interval = "profile F" if estimated else "profile chi2"
+        definition_error = _definition_error(data, selection.weight, chosen)
     p = chosen.parameters
     k = PARAMETERS[chosen.model]
     misfit = chosen.chi2 / max(dof, 1)
@@ -235,12 +254,31 @@ def _result(data: SweepData, selection: _Selection, convention: str, unit: str, 
         n_excluded=data.excluded,
         dof=dof,
         chi2=chosen.chi2,
-        aic=chosen.chi2 / selection.scale + 2 * k,
+        chi2_scaled=selection.chi2_scaled(chosen),
+        aic=selection.chi2_scaled(chosen) + 2 * k,
         bic=selection.bic(chosen),
         error_scale=float(np.sqrt(scale)),
         scatter=scatter,
         interval=interval,
+        distance_at_bound=_at_bound(p),
+        definition_error=definition_error,
         data_sha256=data.sha256,
         parameters=p,
         warnings=tuple(warnings),
     )
+
+
+def _at_bound(p: HingeParameters) -> bool:
+    return p.distance is not None and min(abs(p.distance - end) for end in SATURATION_DISTANCE_RANGE) < BOUND_REACHED
+
+
+def _definition_error(data: SweepData, weight: Array, chosen: Candidate) -> float:
+    """Return half the relative spread of the knee over the lower bounds of D that are in use, 0 without saturation."""
+    if chosen.parameters.distance is None:
+        return 0.0
+    knees = [chosen.parameters.log_threshold]
+    for bound in DISTANCE_BOUNDS_IN_USE:
+        allowed = (bound, SATURATION_DISTANCE_RANGE[1])
+        found = polish(data.x, data.y, weight, chosen.parameters, distance_range=allowed)[1]
+        knees.append(found.log_threshold)
+    return float(0.5 * np.ptp(np.exp(np.array(knees) - knees[0])))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -39,15 +39,26 @@ class ThresholdFit:
     n_points: int
     n_excluded: dict[str, int]
     dof: int
+    """Points minus parameters of the model, which are the fields of ``parameters``."""
     chi2: float
+    """With the effective errors as given, before any widening; the expected softness counts as one more datum."""
+    chi2_scaled: float
+    """``chi2`` in units of the smallest chi2/dof that any model reached, if above 1: one unit for all, to compare."""
     aic: float
+    """chi2_scaled + 2 k, with k parameters."""
     bic: float
+    """chi2_scaled + k ln(n_points)."""
     error_scale: float
-    """Factor by which the errors were widened (1 when they explain the scatter)."""
+    """Factor by which the errors were widened, sqrt(chi2/dof) of this model (1 when they explain the scatter)."""
     scatter: float
     """Weighted rms of the relative residuals of the intensity."""
     interval: str
     """How the intervals were made: "profile chi2", "profile F" or "none" (quick fit)."""
+    distance_at_bound: bool
+    """Saturation begins as soon as the definition allows: it then decides where the knee is, not the data."""
+    definition_error: float | None
+    """Half the relative spread of the knee over other sensible bounds (``DISTANCE_BOUNDS_IN_USE``); not part of the
+    intervals, and the same for all films measured alike. 0 without saturation branch, None for a quick fit."""
     data_sha256: str
     parameters: HingeParameters
     warnings: tuple[str, ...] = field(default=())
@@ -66,7 +77,7 @@ class ThresholdFit:
         return self.parameters.slope(np.log(np.asarray(fluence, dtype=float)))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return everything but the curve as a dict for JSON."""
+        """Return everything as a dict for JSON; ``parameters`` are those of `HingeParameters`, which give the curve."""
         return {
             **self.estimate.as_dict(),
             "definition": "loglog_knee",
@@ -82,11 +93,15 @@ class ThresholdFit:
             "n_excluded": dict(self.n_excluded),
             "dof": self.dof,
             "chi2": finite_or_none(self.chi2),
+            "chi2_scaled": finite_or_none(self.chi2_scaled),
             "aic": finite_or_none(self.aic),
             "bic": finite_or_none(self.bic),
             "error_scale": finite_or_none(self.error_scale),
             "scatter": finite_or_none(self.scatter),
             "interval": self.interval,
+            "distance_at_bound": self.distance_at_bound,
+            "definition_error": self.definition_error,
+            "parameters": asdict(self.parameters),
             "data_sha256": self.data_sha256,
             "warnings": list(self.warnings),
         }

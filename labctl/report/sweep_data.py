@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass, fields, replace
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.report.wording import interval, number
+from labctl.report.wording import number
 from labctl.store.run import Run
 
 Array = NDArray[np.float64]
@@ -151,29 +151,18 @@ def read_spectra(run: Run, rows: SweepRows) -> EmissionSpectra | None:
     return EmissionSpectra(rows.fluence[kept], axis.values, np.array(spectra), tuple(left_out))
 
 
-def fitted_curve(threshold: Mapping[str, Any], rows: SweepRows, fluence: Array) -> Array | None:
+def fitted_curve(threshold: Mapping[str, Any], fluence: Array) -> Array | None:
     """Get the fitted intensity at ``fluence`` from a stored threshold, or None if it does not hold the fit."""
     from labctl.analysis.hinge import HingeParameters
 
-    value, softness = number(threshold.get("value")), number(threshold.get("softness"))
-    below, above = number(threshold.get("slope_below")), number(threshold.get("slope_above"))
-    if value is None or value <= 0 or softness is None or softness <= 0 or below is None or above is None:
+    stored = threshold.get("parameters")
+    if not isinstance(stored, Mapping):
         return None
-    end, flat = number(threshold.get("saturation_fluence")), number(threshold.get("slope_saturated"))
-    distance = None if end is None or flat is None or end <= 0 else math.log(end / value)
-    shape = HingeParameters(math.log(value), 0.0, below, above, softness, distance, flat)
-    low, high = interval(threshold.get("data_range")) or (0.0, math.inf)
-    inside = (rows.fluence >= low * (1 - 1e-9)) & (rows.fluence <= high * (1 + 1e-9))
-    used = rows.drawable & ~rows.saturated & (rows.stage != "return") & inside
-    if not used.any():
+    values = {field.name: number(stored.get(field.name)) for field in fields(HingeParameters)}
+    required = [name for name in values if name not in ("distance", "slope_saturated")]
+    if any(values[name] is None for name in required) or not (values["softness"] or 0) > 0:
         return None
-    # The stored fit is the shape; its level is linear in ln I, so the weighted mean of the fitted points is the fit's.
-    x = np.log(rows.fluence[used])
-    by_intensity = rows.intensity_error[used] / rows.intensity[used]
-    error = np.hypot(by_intensity, shape.slope(x) * rows.fluence_error[used] / rows.fluence[used])
-    weight = 1 / error**2 if _positive(error).all() else np.ones_like(x)
-    level = float(np.sum(weight * (np.log(rows.intensity[used]) - shape.curve(x))) / np.sum(weight))
-    return np.exp(level + shape.curve(np.log(fluence)))
+    return np.exp(HingeParameters(**cast("dict[str, float]", values)).curve(np.log(fluence)))
 
 
 def _thinned(rows: SweepRows) -> list[int]:

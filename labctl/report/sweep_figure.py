@@ -205,7 +205,7 @@ def _draw_fit(axes: Axes, rows: SweepRows, threshold: Mapping[str, Any]) -> None
     usable = rows.fluence[rows.drawable]
     low, high = ends if ends is not None and 0 < ends[0] < ends[1] else (float(usable.min()), float(usable.max()))
     grid = np.geomspace(low, high, 300)
-    curve = fitted_curve(threshold, rows, grid)
+    curve = fitted_curve(threshold, grid)
     if curve is not None:
         axes.plot(grid, curve, color=style.BLACK, lw=1.8, zorder=4, label="fit, over its range")
 

@@ -182,6 +182,42 @@ def test_result_is_json_and_names_its_data(soft_knee, noisy_sweep):
     json.dumps(again.as_dict(), allow_nan=False)
 
 
+def test_the_stored_result_gives_the_curve_and_its_criteria(film, noisy_sweep):
+    sweep = noisy_sweep(film.intensity, FLUENCES, 0, sigma_i=0.01)
+    boasting = {"fluence_error": 0.1 * sweep.fluence_error, "intensity_error": 0.1 * sweep.intensity_error}
+    for errors in (sweep.errors, boasting):
+        fit = loglog_knee(sweep.fluence, sweep.intensity, **errors)
+        stored = json.loads(json.dumps(fit.as_dict(), allow_nan=False))
+        curve = HingeParameters(**stored["parameters"]).curve(np.log(FLUENCES))
+        assert np.exp(curve) == pytest.approx(fit.curve(FLUENCES), rel=1e-12)
+        k = stored["n_points"] - stored["dof"]
+        assert stored["aic"] == pytest.approx(stored["chi2_scaled"] + 2 * k)
+        assert stored["bic"] == pytest.approx(stored["chi2_scaled"] + k * np.log(stored["n_points"]))
+        assert stored["error_scale"] == pytest.approx(max(1.0, stored["chi2"] / stored["dof"]) ** 0.5)
+    assert stored["error_scale"] > 5 and stored["chi2_scaled"] < stored["chi2"] / 10
+
+
+def test_a_gently_saturating_film_says_how_much_is_convention(film, noisy_sweep):
+    for seed in range(4):
+        sweep = noisy_sweep(film.intensity, FLUENCES, seed)
+        fit = loglog_knee(sweep.fluence, sweep.intensity, **sweep.errors)
+        assert fit.distance_at_bound
+        assert fit.definition_error == pytest.approx(0.06, abs=0.02)
+    live = loglog_knee(sweep.fluence, sweep.intensity, **sweep.errors, quick=True)
+    assert live.distance_at_bound and live.definition_error is None
+
+
+def test_a_knee_that_the_data_fix_has_no_definition_error(soft_knee):
+    intensity = soft_knee(FLUENCES)
+    fit = loglog_knee(FLUENCES, intensity, intensity_error=0.01 * intensity)
+    assert fit.model == "hinge+saturation" and not fit.distance_at_bound
+    assert fit.definition_error == pytest.approx(0.0, abs=1e-3)
+    fluence = np.geomspace(5, 90, 30)
+    intensity = soft_knee(fluence, distance=None)
+    fit = loglog_knee(fluence, intensity, intensity_error=0.03 * intensity)
+    assert fit.model == "hinge" and not fit.distance_at_bound and fit.definition_error == 0.0
+
+
 def test_local_slope_is_the_derivative_of_the_curve(soft_knee):
     fit = loglog_knee(FLUENCES, soft_knee(FLUENCES))
     step = 1e-5

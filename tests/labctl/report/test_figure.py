@@ -103,9 +103,15 @@ def test_the_drawn_curve_is_the_fit(make_sweep: Make) -> None:
         intensity_error=rows.intensity_error[sweep],
     )
     grid = np.geomspace(3.0, 90.0, 50)
-    curve = fitted_curve(fit.as_dict(), rows, grid)
+    curve = fitted_curve(fit.as_dict(), grid)
     assert curve is not None
-    np.testing.assert_allclose(curve, fit.curve(grid), rtol=2e-3)
+    np.testing.assert_allclose(curve, fit.curve(grid), rtol=1e-12)
+
+
+def test_a_threshold_stored_without_its_curve_draws_none() -> None:
+    grid = np.geomspace(3.0, 90.0, 5)
+    assert fitted_curve({"value": 28.0, "slope_below": 1.0, "slope_above": 3.5, "softness": 0.1}, grid) is None
+    assert fitted_curve({"value": 28.0, "parameters": {"log_threshold": 3.3}}, grid) is None
 
 
 def test_the_spectra_are_freed_of_dark_scatter_and_cosmics(make_sweep: Make) -> None:
