@@ -35,7 +35,7 @@ from labctl.analysis.hinge import (
     search_grid,
 )
 from labctl.analysis.profile import Candidate, profile_intervals
-from labctl.analysis.sweep_data import SweepData, prepare
+from labctl.analysis.sweep_points import SweepPoints, prepare
 from labctl.analysis.threshold import NoThreshold, ThresholdFit
 
 __all__ = ["NoThreshold", "ThresholdFit", "loglog_knee"]
@@ -128,7 +128,7 @@ def _scatter(x: Array, y: Array) -> float:
     return max(float(np.sqrt(min(r / d for r, d in zip(residuals, dofs, strict=True)))), 1e-4)
 
 
-def _require_points(data: SweepData) -> None:
+def _require_points(data: SweepPoints) -> None:
     if data.distinct < MIN_POINTS:
         raise NoThreshold(
             "too few points",
@@ -136,7 +136,7 @@ def _require_points(data: SweepData) -> None:
         )
 
 
-def _select(data: SweepData) -> _Selection:
+def _select(data: SweepPoints) -> _Selection:
     """Choose among line, falling knee, knee, and knee with saturation; all with the same effective errors."""
     x, y = data.x, data.y
     n = x.size
@@ -190,7 +190,7 @@ def _variance_scale(candidates: list[Candidate], n: int) -> float:
     return max(1.0, min(c.chi2 / max(n - PARAMETERS[c.model], 1) for c in candidates))
 
 
-def _require_knee(data: SweepData, selection: _Selection) -> None:
+def _require_knee(data: SweepPoints, selection: _Selection) -> None:
     chosen = selection.chosen
     p = chosen.parameters
     rise = p.slope_above - p.slope_below
@@ -212,7 +212,7 @@ def _require_knee(data: SweepData, selection: _Selection) -> None:
             )
 
 
-def _result(data: SweepData, selection: _Selection, convention: str, unit: str, quick: bool) -> ThresholdFit:
+def _result(data: SweepPoints, selection: _Selection, convention: str, unit: str, quick: bool) -> ThresholdFit:
     chosen = selection.chosen
     dof = data.x.size - PARAMETERS[chosen.model]
     scale = max(1.0, chosen.chi2 / max(dof, 1))
@@ -272,7 +272,7 @@ def _at_bound(p: HingeParameters) -> bool:
     return p.distance is not None and min(abs(p.distance - end) for end in SATURATION_DISTANCE_RANGE) < BOUND_REACHED
 
 
-def _definition_error(data: SweepData, weight: Array, chosen: Candidate) -> float:
+def _definition_error(data: SweepPoints, weight: Array, chosen: Candidate) -> float:
     """Return half the relative spread of the knee over the lower bounds of D that are in use, 0 without saturation."""
     if chosen.parameters.distance is None:
         return 0.0

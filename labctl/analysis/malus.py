@@ -1,6 +1,6 @@
-"""Calibration curve of an attenuator made of a half-wave plate before a polariser: the law of Malus.
+"""Calibration curve of an attenuator made of a half-wave plate before a polariser.
 
-The plate turns the polarisation twice as far as itself, so that
+The law of Malus (`labctl.analysis.half_wave_plate`),
 
     E(θ) = T0 + (T1 − T0) cos²[2 (θ − θ0)] = a + b cos 4θ + c sin 4θ,
 
@@ -24,11 +24,10 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import optimize, special
 
 from labctl.analysis.estimate import Estimate, data_hash
+from labctl.analysis.half_wave_plate import PERIOD_DEG, transmitted
 
 MODEL = "malus_half_wave_plate"
 MIN_POINTS = 6
-PERIOD_DEG = 90.0
-"""The transmission repeats after a quarter turn of the plate."""
 _MAX_CONDITION = 10.0
 """Angles spread evenly over half the period give 9: fewer leave minimum and maximum undetermined."""
 _ROUNDS = 30
@@ -72,8 +71,7 @@ class MalusFit:
 
     def energy_j(self, angle_deg: ArrayLike) -> Array:
         """Get the energy of the curve in J at angles in deg, of their shape."""
-        turn = np.deg2rad(2.0 * (np.asarray(angle_deg, dtype=float) - self.theta0.value))
-        return self.minimum.value + (self.maximum.value - self.minimum.value) * np.cos(turn) ** 2
+        return transmitted(angle_deg, self.minimum.value, self.maximum.value, self.theta0.value)
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything but the residuals, as JSON-serialisable data."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from labctl.analysis.hinge import Array, HingeParameters, Model, polish
-from labctl.analysis.sweep_data import SweepData
+from labctl.analysis.sweep_points import SweepPoints
 
 _PROFILE_POINTS = 24
 
@@ -22,7 +22,7 @@ class Candidate:
 
 
 def profile_intervals(
-    data: SweepData, weight: Array, chosen: Candidate, limits: dict[float, float], scale: float
+    data: SweepPoints, weight: Array, chosen: Candidate, limits: dict[float, float], scale: float
 ) -> tuple[Candidate, dict[float, tuple[float, float]], list[str]]:
     """Return the (possibly improved) best fit, the interval of each level in fluence, and warnings.
 
@@ -54,7 +54,7 @@ def profile_intervals(
     return chosen, intervals, warnings
 
 
-def _walk(data: SweepData, weight: Array, chosen: Candidate, edge: float, rise: float) -> list[Candidate]:
+def _walk(data: SweepPoints, weight: Array, chosen: Candidate, edge: float, rise: float) -> list[Candidate]:
     """Walk x_t from the best fit towards ``edge`` until chi2 has risen by more than ``rise``; return the stations."""
     start = chosen.parameters.log_threshold
     direction = 1.0 if edge > start else -1.0

@@ -12,7 +12,7 @@ from labctl.analysis.hinge import Array
 
 
 @dataclass(frozen=True)
-class SweepData:
+class SweepPoints:
     """The usable points, sorted by fluence, in logarithms."""
 
     x: Array
@@ -28,7 +28,7 @@ class SweepData:
         """Get the number of different fluences."""
         return int(np.unique(np.round(self.x, 6)).size)
 
-    def below(self, top_x: float) -> SweepData:
+    def below(self, top_x: float) -> SweepPoints:
         keep = self.x <= top_x
         return replace(
             self,
@@ -50,7 +50,7 @@ def prepare(
     fluence_error: ArrayLike | None,
     intensity_error: ArrayLike | None,
     saturated: ArrayLike | None,
-) -> SweepData:
+) -> SweepPoints:
     """Check the arrays of a sweep, leave out what a fit in logarithms cannot use, sort by fluence."""
     f = np.asarray(fluence, dtype=float)
     i = np.asarray(intensity, dtype=float)
@@ -70,7 +70,7 @@ def prepare(
     order = np.flatnonzero(keep)[np.argsort(f[keep], kind="stable")]
     excluded = {"saturated": int(full.sum()), "not_positive": int(np.sum(~positive & ~full)), "above_fit_range": 0}
     x, y = np.log(f[order]), np.log(i[order])
-    return SweepData(
+    return SweepPoints(
         x=x,
         y=y,
         # Without intensity errors the scatter of the residuals already holds that of the fluence.
