@@ -16,19 +16,13 @@ import pytest
 from pymeasure.experiment import FloatParameter, IntegerParameter, Metadata, Parameter, Procedure
 from pymeasure.units import ureg
 
-from labctl.clock import RealClock, VirtualClock
-from labctl.errors import Aborted, ConfigError, InputError, LabctlError, StorageError
-from labctl.run import request as registry
-from labctl.run.engine import Engine
+from labctl.clock import VirtualClock
+from labctl.errors import Aborted, LabctlError, StorageError
 from labctl.run.foreign_procedure import ForeignLoop, ForeignProcedure, adapted
-from labctl.run.guard_line import GuardLine
 from labctl.run.plan import Point, Stage
-from labctl.run.preflight import preflight
 from labctl.run.procedure import Record
-from labctl.run.request import RunRequest, prepare, procedure_class
 from labctl.store.journal import Journal
 from labctl.store.journal_reader import JournalReader
-from labctl.store.run import open_run
 
 
 class Diode(Procedure):
@@ -414,147 +408,3 @@ def test_an_unknown_topic_is_named_once(run_of: Callable[..., Loop], caplog: pyt
     run = run_of(emitting(1, 2, topic="heartbeat"))
     run.loop.run()
     assert sum("'heartbeat'" in record.getMessage() for record in caplog.records) == 1
-
-
-class Entry:
-    """An entry point of another package."""
-
-    def __init__(self, name: str, loaded: Any) -> None:
-        self.name = name
-        self.value = f"other_package:{name}"
-        self.loaded = loaded
-
-    def load(self) -> Any:
-        if isinstance(self.loaded, Exception):
-            raise self.loaded
-        return self.loaded
-
-
-@pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    def register(**entries: Any) -> None:
-        found = [Entry(name, loaded) for name, loaded in entries.items()]
-        monkeypatch.setattr(registry, "entry_points", lambda group: found)
-
-    return register
-
-
-class Unmade(Procedure):
-    DATA_COLUMNS = ["Signal (flops)"]
-
-
-class NoColumns(Procedure):
-    pass
-
-
-@pytest.mark.parametrize(
-    ("loaded", "words"),
-    [
-        (ImportError("no module named nidaqmx"), "cannot be imported: ImportError: no module named nidaqmx"),
-        (dict, "is not a pymeasure Procedure"),
-        (42, "is not a pymeasure Procedure"),
-        (NoColumns, "declares no column"),
-        (Unmade, "cannot be made: ValueError: .*flops"),
-    ],
-)
-def test_a_procedure_that_cannot_run_is_refused(registered: Callable[..., None], loaded: Any, words: str) -> None:
-    registered(diode=loaded)
-    with pytest.raises(InputError, match=words):
-        procedure_class("diode")()
-
-
-def test_it_is_described_as_ours_are(registered: Callable[..., None]) -> None:
-    registered(diode=Diode)
-    described = procedure_class("diode").describe()
-    assert described["title"] == "Current of a diode against voltage."
-    assert described["roles"] == []
-    assert described["parameters"]["top"]["units"] == "V"
-    assert procedure_class("diode") is procedure_class("diode")
-
-
-def request_for(tmp_path: Path, **options: Any) -> RunRequest:
-    return RunRequest(procedure="diode", bench="simulated", out=str(tmp_path / "runs"), **options)
-
-
-def test_parameters_are_checked_before_anything_runs(registered: Callable[..., None], tmp_path: Path) -> None:
-    registered(diode=Diode)
-    with pytest.raises(ConfigError, match="did you mean 'points'"):
-        prepare(request_for(tmp_path, parameters={"pionts": 3}))
-
-
-def test_virtual_time_is_refused(registered: Callable[..., None], tmp_path: Path) -> None:
-    registered(diode=Diode)
-    with pytest.raises(InputError, match="real time only"):
-        prepare(request_for(tmp_path, virtual_time=True))
-
-
-def test_a_missing_value_is_found_by_the_preflight(registered: Callable[..., None], tmp_path: Path) -> None:
-    class Unset(Procedure):
-        wavelength = FloatParameter("Wavelength", units="nm")
-        DATA_COLUMNS = ["x"]
-
-    registered(diode=Unset)
-    with pytest.raises(InputError, match="needs a value for wavelength"):
-        preflight(prepare(request_for(tmp_path)))
-
-
-class Run:
-    """A whole run in the engine, in this process and without a guard."""
-
-    def __init__(self, tmp_path: Path, **parameters: Any) -> None:
-        self.prepared = prepare(request_for(tmp_path, parameters=parameters))
-        self.foreign: Any = self.prepared.procedure.foreign  # type: ignore[attr-defined]
-        self.foreign.happened, self.foreign.at = [], {}
-        self.engine = Engine(self.prepared, GuardLine())
-
-
-def test_a_run_in_the_engine(registered: Callable[..., None], tmp_path: Path) -> None:
-    registered(diode=Diode)
-    run = Run(tmp_path, top=1.550123456789)
-    before = RealClock().wall()
-    outcome = run.engine.run()
-    assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("finished", "not-needed", 0)
-    assert outcome.points == {"done": 4, "planned": 4}
-    assert not outcome.simulated
-    assert Path(outcome.files["figure"]).is_file()
-    with open_run(outcome.run) as stored:
-        assert stored.header["parameters"] == {"top": 1.550123456789, "points": 4, "operator": "Ada"}
-        assert (stored.status, stored.simulated) == ("finished", False)
-        np.testing.assert_array_equal(stored.column("voltage"), [1.550123456789 * index / 4 for index in range(4)])
-        assert stored.column("remark").tolist() == ["a, b"] * 4
-        assert (stored.column("wall_s") >= before).all()
-        assert stored.events("metadata")[0].data["serial"]["value"] == "SN 7"
-
-
-def test_a_failing_shutdown_shows_in_the_outcome(registered: Callable[..., None], tmp_path: Path) -> None:
-    registered(diode=Diode)
-    run = Run(tmp_path)
-    run.foreign.at = {"shutdown": fail}
-    outcome = run.engine.run()
-    assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("finished", "unconfirmed", 4)
-    assert "the relay is stuck" in str(outcome.safe_report)
-    with open_run(outcome.run) as stored:
-        assert "the relay is stuck" in str(stored.events("safe_state")[0].data)
-        assert stored.count() == 4
-
-
-def test_a_failing_procedure_keeps_its_rows(registered: Callable[..., None], tmp_path: Path) -> None:
-    registered(diode=Diode)
-    run = Run(tmp_path)
-    run.foreign.at = {"row 2": fail}
-    outcome = run.engine.run()
-    assert (outcome.status, outcome.exit_code) == ("failed", 1)
-    assert outcome.points == {"done": 3, "planned": 1_000_000}
-    assert outcome.error is not None
-    assert outcome.error["what"] == "RuntimeError: the relay is stuck"
-    with open_run(outcome.run) as stored:
-        assert (stored.status, stored.count()) == ("failed", 3)
-
-
-def test_an_abort_of_the_engine_ends_it(registered: Callable[..., None], tmp_path: Path) -> None:
-    registered(diode=Diode)
-    run = Run(tmp_path)
-    run.foreign.at = {"row 1": lambda _: run.engine.abort("the test asks for it")}
-    outcome = run.engine.run()
-    assert (outcome.status, outcome.exit_code, outcome.points["done"]) == ("aborted", 3, 2)
-    assert run.foreign.happened[-1] == "shutdown"
