@@ -18,7 +18,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from labctl.analysis.malus import MIN_POINTS, PERIOD_DEG, MalusFit, fit_malus
-from labctl.bench.bench import Bench, malus_law, pump_limits
+from labctl.bench.bench import Bench, malus_law, meter_reading_s, pump_limits
 from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.calibration import AttenuatorCalibration as CalibrationFile
 from labctl.config.calibration import save_calibration
@@ -31,7 +31,6 @@ from labctl.run.procedure import Acknowledged, Column, DefaultPlot, Record, RowL
 
 _MOVE_S = 1.5
 _SEARCH_S = 0.5
-_METER_S_PER_PULSE = 3e-3
 _OPERATOR_S = 60.0
 _HOME_AND_ZERO_S = 10.0
 _LOWEST_START_DEG = 1.0
@@ -97,7 +96,7 @@ class AttenuatorCalibration(SweepProcedure):
                 todo="choose a smaller start or span; 90 deg hold the whole curve",
             )
         angles = self._angles()
-        curve_s = _MOVE_S + _SEARCH_S + self.readings * self.pulses * _METER_S_PER_PULSE
+        curve_s = _MOVE_S + _SEARCH_S + self.readings * meter_reading_s(bench, self.pulses)
         settings = tuple({"angle_deg": angle} for angle in angles)
         stages = (
             _operator_stage("block", "block beam behind pick-off"),
@@ -182,7 +181,7 @@ class AttenuatorCalibration(SweepProcedure):
         pump = self._bench.pump
         pump.shutter.shut()
         angle_deg = pump.turn_to(angle_set_deg)
-        with pump.light():
+        with pump.light(on_sample=False) as opening:
             readings = [pump.read_energy(self.pulses) for _ in range(self.readings)]
         together = _together(readings)
         row = {
@@ -193,7 +192,7 @@ class AttenuatorCalibration(SweepProcedure):
             "energy_std_j": together.std_j,
             "pulses": together.pulses,
             "range_j": pump.meter.range_j,
-            "open_s": sum(interval.open_s for interval in pump.take_intervals()),
+            "open_s": opening.open_s,
         }
         return Record(row)
 

@@ -19,20 +19,21 @@ from numpy.typing import NDArray
 
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
-from labctl.bench.bench import Bench
+from labctl.bench.bench import Bench, meter_reading_s
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError
 from labctl.quantities import Spectrum, excitons_per_particle
 from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
-from labctl.run.procedure import Acknowledged, DefaultPlot, LightOnSample, Record, Streams, SweepProcedure
+from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, SweepProcedure
 from procedures.sweep.analysis import analyse
 from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
 from procedures.sweep.frames import Frames
 from procedures.sweep.layout import POINT_COLUMNS, frame_layout, point_layout
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
+    RETAKES,
     PointLight,
     check_reach,
     dark_stage,
@@ -44,7 +45,6 @@ from procedures.sweep.stages import (
 
 log = logging.getLogger(__name__)
 
-_RETAKES = 3
 _COARSE_SPAN = (0.1, 5.0)
 _SAME_LINE_NM = 5.0
 _WEAK = 4.0
@@ -103,12 +103,13 @@ class FluenceSweep(SweepProcedure):
         fluences = self._first_fluences()
         reach = reach_uj_cm2(bench)
         check_reach(fluences, reach)
+        meter_s = meter_reading_s(bench, self.pulses)
         expected = float(np.median(fluences)) if self.expected_threshold is None else self.expected_threshold
         stages = [dark_stage(ladder, self.dark_frames)]
         if self.scatter_frames:
-            stages.append(scatter_stage(min(expected, reach[1]), ladder, self.scatter_frames))
+            stages.append(scatter_stage(min(expected, reach[1]), ladder, self.scatter_frames, meter_s))
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
-        stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, rate_hz))
+        stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, meter_s, rate_hz))
         warnings = (
             []
             if self.order == "ascending"
@@ -187,11 +188,10 @@ class FluenceSweep(SweepProcedure):
         pump.set_fluence(fluence_uj_cm2)
         self._bench.ask_operator("sample out of beam", "Move the sample out of the pump beam; leave all else as it is.")
         readings = []
-        with pump.light():
+        with pump.light(on_sample=False):
             frame = self._bench.spectrometer.acquire(
                 exposure_s, self.scatter_frames, during=lambda: readings.append(pump.read_fluence(self.pulses))
             )
-        pump.take_intervals()
         self._bench.ask_operator("sample into beam", "Move the sample back into the pump beam, to the same spot.")
         energy_j = readings[0][0].pulse_energy_j
         pulses = self._pulses_in(frame)
@@ -204,12 +204,11 @@ class FluenceSweep(SweepProcedure):
         angle_deg = pump.set_fluence(set_fluence)
         ladder = self._ladder()
         exposure_s = ladder.choose(predicted_peak_rate(self._rows, set_fluence), bench.spectrometer.detector)
-        with pump.light():
+        with pump.light() as opening:
             fluence, reading = pump.read_fluence(self.pulses)
             spectrum = bench.spectrometer.acquire(exposure_s, self.averages)
             spectrum = self._retaken(spectrum, ladder)
             overlap_s, overlap_ratio = self._overlap(spectrum)
-        self._account(fluence.uj_cm2)
         pulses = self._pulses_in(spectrum)
         # The meter and the camera see different pulses of the same laser; both means scatter.
         error = math.hypot(fluence.error_uj_cm2, fluence.uj_cm2 * reading.std_j / reading.mean_j / math.sqrt(pulses))
@@ -236,8 +235,8 @@ class FluenceSweep(SweepProcedure):
             "cosmic_pixels": int(spectrum.cosmic.sum()),
             "overlap_exposure_s": overlap_s,
             "overlap_ratio": overlap_ratio,
-            "open_s": self.light[-1].open_s,
-            "dose_j_cm2": sum(light.fluence_uj_cm2 * light.pulses for light in self.light) * 1e-6,
+            "open_s": opening.open_s,
+            "dose_j_cm2": pump.dose_j_cm2,
             "sensor_c": spectrum.temperature_c,
         }
         mask = spectrum.saturated.astype(np.uint8) | (spectrum.cosmic.astype(np.uint8) << 1)
@@ -246,7 +245,7 @@ class FluenceSweep(SweepProcedure):
     def _retaken(self, spectrum: Spectrum, ladder: ExposureLadder) -> Spectrum:
         """Take a spectrum again while its exposure is far off, always in the direction of the first correction."""
         first_s = spectrum.exposure_s
-        for _ in range(_RETAKES):
+        for _ in range(RETAKES):
             better_s = self._better_exposure(spectrum, ladder)
             if better_s is None or (better_s > spectrum.exposure_s) != (better_s > first_s):
                 break
@@ -278,14 +277,6 @@ class FluenceSweep(SweepProcedure):
         return old.exposure_s, self._frames.band_rate(old, self._band_mask) / self._frames.band_rate(
             spectrum, self._band_mask
         )
-
-    def _account(self, fluence_uj_cm2: float) -> None:
-        """Write down the light that the sample got, from command to open until confirmed close."""
-        pump = self._bench.pump
-        for interval in pump.take_intervals():
-            pulses = round(interval.open_s * pump.repetition_rate_hz)
-            self.light.append(LightOnSample(interval.open_s, pulses, fluence_uj_cm2, interval.wall_s))
-        pump.limits.check_dose(sum(light.fluence_uj_cm2 * light.pulses for light in self.light) * 1e-6)
 
     def _stop_if_asked(self) -> None:
         if self.stop_event.is_set():

@@ -8,9 +8,10 @@ from importlib.metadata import entry_points
 from typing import Any, TypeVar, cast
 
 from labctl.bench.attenuation import MalusLaw
+from labctl.bench.light import LightOnSample
 from labctl.bench.limits import PumpLimits
 from labctl.bench.lock import ResourceLocks
-from labctl.bench.pump_beam import PickOff, PumpBeam
+from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
 from labctl.bench.safe import SafeReport, make_safe
 from labctl.bench.spectrometer import Spectrometer
 from labctl.clock import Clock
@@ -26,6 +27,9 @@ from labctl.transport.settings import WireSettings
 log = logging.getLogger(__name__)
 
 _TURNS_UP_THE_LIGHT = ("attenuator",)
+_CLOSING_S = 60.0
+_LONGEST_READING_S = 30.0
+_WARMING_UP_S = 2400.0
 _Section = TypeVar("_Section")
 
 OperatorPrompt = Callable[[str], None]
@@ -39,6 +43,8 @@ class Bench:
     :param session: What the connections share.
     :param instruments: Opened instruments by role.
     :param identities: What each said it is.
+    :param locks: Held as long as the bench is open.
+    :param spot_dose_j_cm2: Dose in J/cm² that the sample spot has received before; a simulated spot is always fresh.
     """
 
     def __init__(
@@ -48,6 +54,7 @@ class Bench:
         instruments: dict[str, Instrument],
         identities: dict[str, Identity],
         locks: ResourceLocks,
+        spot_dose_j_cm2: float = 0.0,
     ) -> None:
         self.config = config
         self.instruments = instruments
@@ -55,6 +62,8 @@ class Bench:
         self.operator_prompt: OperatorPrompt | None = None
         self._session = session
         self._locks = locks
+        self._spot_dose_j_cm2 = spot_dose_j_cm2
+        self._closing_s = _CLOSING_S
         self._pump: PumpBeam | None = None
         self._spectrometer: Spectrometer | None = None
 
@@ -68,6 +77,8 @@ class Bench:
         sample: SampleConfig | None = None,
         seed: int = 0,
         owner: str = "labctl",
+        spot_dose_j_cm2: float = 0.0,
+        only_to_make_safe: bool = False,
     ) -> Bench:
         """Open the instruments of a bench.
 
@@ -79,6 +90,9 @@ class Bench:
         :param sample: The sample, for a simulated laboratory.
         :param seed: Seed of all simulated randomness.
         :param owner: Who opens it, for the message to the next who wants it.
+        :param spot_dose_j_cm2: Dose in J/cm² that the sample spot has received before.
+        :param only_to_make_safe: Whether the bench is opened to be made safe and for nothing else: the attenuator is
+            then not started, since the shutter may be open, and no detector is warmed up at closing.
         """
         wanted = _roles_to_open(config, roles)
         session = Session(
@@ -91,11 +105,14 @@ class Bench:
         )
         locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
         locks.acquire()
-        bench = cls(config, session, {}, {}, locks)
+        bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2)
         try:
             if needs_laboratory(config):
                 open_laboratory(session)
-            failures = [*bench._connect_all(wanted), *bench._start_all(wanted)]
+            failures = [
+                *bench._connect_all(wanted, still=only_to_make_safe),
+                *bench._start_all(wanted, still=only_to_make_safe),
+            ]
         except BaseException:
             bench.make_safe()
             bench.close()
@@ -160,7 +177,25 @@ class Bench:
 
     def make_safe(self) -> SafeReport:
         """Bring every open instrument into its safe state and confirm it."""
-        return make_safe(self.instruments)
+        try:
+            return make_safe(self.instruments)
+        finally:
+            if self._pump is not None:
+                self._pump.account_light_left_on()
+
+    def take_light(self) -> list[LightOnSample]:
+        """Get and forget the light on the sample since the last call, for the exposure ledger."""
+        return self._pump.take_light() if self._pump is not None else []
+
+    @property
+    def warnings(self) -> list[str]:
+        """Get what the experimenter should know of how the bench behaved."""
+        return list(self._pump.warnings) if self._pump is not None else []
+
+    @property
+    def closing_s(self) -> float:
+        """Get how long :meth:`close` may take in s: a detector that is not kept cold is warmed up first."""
+        return self._closing_s
 
     def close(self) -> None:
         """Close all connections; what fails is logged and does not keep the others open."""
@@ -183,21 +218,33 @@ class Bench:
         self.make_safe()
         self.close()
 
-    def _connect_all(self, roles: Sequence[str]) -> list[OpenFailure]:
-        """Connect every role; what keeps light off the sample comes first. Get those that failed."""
+    def _connect_all(self, roles: Sequence[str], *, still: bool) -> list[OpenFailure]:
+        """Connect every role; what keeps light off the sample comes first. Get those that failed.
+
+        :param still: Whether closing must leave the instruments as they are.
+        """
         failures: list[OpenFailure] = []
         for role in roles:
             entry = self.config.instruments[role]
+            off_at_close = not still and f"{role}.cooler" not in self.config.safe_state.keep_on
             try:
-                self.instruments[role] = _connect(role, entry.driver, entry.resource, entry.options.data, self._session)
+                driver_class = _load_driver(entry.driver)
+                options = _with_warm_up(driver_class, entry.options.data, off_at_close)
+                if options.get("warm_up"):
+                    self._closing_s = _WARMING_UP_S
+                request = OpenRequest(role, entry.driver, entry.resource, driver_class.LINK, options, self._session)
+                self.instruments[role] = _connect(driver_class, request)
             except Exception as error:  # drivers of other packages may fail in any way
                 failures.append(OpenFailure(role, entry.driver, entry.resource, _told(error)))
         return failures
 
-    def _start_all(self, roles: Sequence[str]) -> list[OpenFailure]:
-        """Bring every connected instrument into its working state and ask who it is. Get those that failed."""
+    def _start_all(self, roles: Sequence[str], *, still: bool) -> list[OpenFailure]:
+        """Bring every connected instrument into its working state and ask who it is. Get those that failed.
+
+        :param still: Whether nothing may be started that turns up the light on its way.
+        """
         failures: list[OpenFailure] = []
-        dark = "shutter" not in roles or "shutter" in self.instruments
+        dark = not still and ("shutter" not in roles or "shutter" in self.instruments)
         for role, instrument in self.instruments.items():
             entry = self.config.instruments[role]
             try:
@@ -232,6 +279,7 @@ class Bench:
             repetition_rate_hz=laser.repetition_rate_hz,
             limits=pump_limits(self.config),
             clock=self.clock,
+            spot_dose_j_cm2=0.0 if self.simulated else self._spot_dose_j_cm2,
         )
 
 
@@ -262,6 +310,20 @@ def pump_limits(config: BenchConfig) -> PumpLimits:
     return PumpLimits(limits.fluence_uj_cm2, limits.pulse_energy_uj * 1e-6, limits.dose_per_spot_j_cm2)
 
 
+def meter_reading_s(config: BenchConfig, pulses: int) -> float:
+    """Get an upper bound of the time in s that a reading of the energy meter takes; raises InputError if it is long."""
+    rate_hz = _section(config.laser, "laser", config).repetition_rate_hz
+    bound_s = reading_bound_s(pulses, rate_hz)
+    if bound_s > _LONGEST_READING_S:
+        raise InputError(
+            f"a reading of {pulses} pulses may take {bound_s:.0f} s at {rate_hz:g} Hz, with light on all the time;"
+            f" at most {_LONGEST_READING_S:g} s are sensible",
+            where="parameter pulses",
+            todo="average fewer pulses: the drift of the laser is not averaged away",
+        )
+    return bound_s
+
+
 def _section(section: _Section | None, name: str, config: BenchConfig) -> _Section:
     if section is None:
         raise InputError(f"the bench {config.name!r} has no [{name}]", where=config.file, todo=f"write a [{name}]")
@@ -280,17 +342,26 @@ def _roles_to_open(config: BenchConfig, roles: Sequence[str] | None) -> list[str
     return sorted(wanted, key=lambda role: (SAFE_ORDER.index(role) if role in SAFE_ORDER else len(SAFE_ORDER), role))
 
 
-def _connect(role: str, driver: str, resource: str, options: dict[str, Any], session: Session) -> Instrument:
-    (entry,) = entry_points(group="labctl.drivers", name=driver)
-    driver_class: Any = entry.load()
-    request = OpenRequest(role, driver, resource, driver_class.LINK, options, session)
+def _load_driver(name: str) -> Any:
+    (entry,) = entry_points(group="labctl.drivers", name=name)
+    return entry.load()
+
+
+def _with_warm_up(driver_class: Any, options: dict[str, Any], warm_up: bool) -> dict[str, Any]:
+    """Have a cooler that is not to stay on between runs turned off at closing; an option in the bench file prevails."""
+    known = getattr(getattr(driver_class, "Options", None), "model_fields", {})
+    return {"warm_up": warm_up, **options} if "warm_up" in known else options
+
+
+def _connect(driver_class: Any, request: OpenRequest) -> Instrument:
+    clock = request.session.clock
     if isinstance(driver_class.LINK, WireSettings):
         adapter: Any = WireAdapter(
-            lambda: cast(Any, open_link(request)), driver_class.LINK, session.clock, f"{role} at {resource}"
+            lambda: cast(Any, open_link(request)), driver_class.LINK, clock, f"{request.role} at {request.resource}"
         )
     else:
         adapter = open_link(request)
-    return driver_class(adapter, name=f"{role} ({driver})", clock=session.clock, **options)
+    return driver_class(adapter, name=f"{request.role} ({request.driver})", clock=clock, **request.options)
 
 
 def _told(error: Exception) -> Exception:

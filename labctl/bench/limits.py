@@ -16,7 +16,7 @@ class PumpLimits:
 
     :param fluence_uj_cm2: Fluence in µJ/cm² under the bench's convention.
     :param pulse_energy_j: Energy per pulse at the sample in J, or None.
-    :param dose_j_cm2: Dose per spot and run in J/cm², or None.
+    :param dose_j_cm2: Dose per spot in J/cm², or None.
     """
 
     fluence_uj_cm2: float

@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from labctl.bench.attenuation import PERIOD_DEG, MalusLaw
+from labctl.bench.light import LightOnSample, Opening
 from labctl.bench.limits import PumpLimits
 from labctl.clock import Clock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout
+from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
 from labctl.quantities import EnergyReading, Fluence, SpotGeometry
 from labctl.roles import Attenuator, EnergyMeter, Shutter
 
@@ -27,6 +28,20 @@ _ANGLE_TOLERANCE_STEPS = 8
 _RANGE_SEARCH_FACTOR = 10.0
 _RANGE_SEARCH_STEPS = 5
 _SEARCH_PULSES = 10
+_FAR_OFF = 2.0
+"""Factor between the fluence set and the fluence reached from which on the calibration is taken to be wrong."""
+_OFF = 0.2
+_READING_OVERHEAD_S = 0.1
+_SLOWEST_PULSE_S = 3.5e-3
+_CALIBRATE_ANEW = "calibrate the attenuator anew; check what changed in the laser"
+
+
+def reading_bound_s(pulses: int, repetition_rate_hz: float) -> float:
+    """Get an upper bound of the time in s that an energy meter takes to read ``pulses`` pulses.
+
+    A meter may be busy with a pulse for milliseconds and miss those that come meanwhile; then it waits for the next.
+    """
+    return _READING_OVERHEAD_S + pulses * (_SLOWEST_PULSE_S + 1 / repetition_rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,20 +52,10 @@ class PickOff:
     error: float
 
 
-@dataclass(frozen=True, slots=True)
-class OpenInterval:
-    """One opening of the shutter.
-
-    :param open_s: Time from the command to open to the confirmed close, in s: an upper bound on the light.
-    :param wall_s: Unix time of the close.
-    """
-
-    open_s: float
-    wall_s: float
-
-
 class PumpBeam:
     """Sets a fluence, reads the fluence that was reached, and keeps the light off otherwise.
+
+    It counts the dose of the sample spot, whoever asks for light, and holds its limit.
 
     :param attenuator: Wave plate before a polariser.
     :param shutter: Beam shutter behind it.
@@ -63,6 +68,7 @@ class PumpBeam:
     :param repetition_rate_hz: Repetition rate of the laser.
     :param limits: Limits of the bench.
     :param clock: Clock of the run.
+    :param spot_dose_j_cm2: Dose in J/cm² that the spot has received in earlier runs.
     """
 
     def __init__(
@@ -78,6 +84,7 @@ class PumpBeam:
         repetition_rate_hz: float,
         limits: PumpLimits,
         clock: Clock,
+        spot_dose_j_cm2: float = 0.0,
     ) -> None:
         self.attenuator = attenuator
         self.shutter = shutter
@@ -90,7 +97,14 @@ class PumpBeam:
         self.limits = limits
         self.clock = clock
         self._range_j = math.nan
-        self._intervals: list[OpenInterval] = []
+        self.warnings: list[str] = []
+        """What the experimenter should know of the light; each once."""
+        self._expected_uj_cm2: float | None = None
+        self._reached_uj_cm2: float | None = None
+        self._opening: Opening | None = None
+        self._light: list[LightOnSample] = []
+        self._earlier_j_cm2 = spot_dose_j_cm2
+        self._dose_j_cm2 = 0.0
 
     @property
     def malus(self) -> MalusLaw:
@@ -106,7 +120,7 @@ class PumpBeam:
     @property
     def fluence_range_uj_cm2(self) -> tuple[float, float]:
         """Get the lowest and highest fluence in µJ/cm² that calibration and limits allow."""
-        scale = self.pick_off.ratio * 1e6 / self.geometry.area_cm2
+        scale = self._uj_cm2_per_meter_j
         return self.malus.minimum_j * scale, min(self.malus.maximum_j * scale, self.limits.fluence_uj_cm2)
 
     def prepare(self) -> float:
@@ -114,7 +128,7 @@ class PumpBeam:
 
         The range is the one for the full energy, or the largest where that is not known.
         """
-        self.shutter.shut()
+        self._shut()
         self.meter.wavelength_nm = self.wavelength_nm
         if self._malus is None:
             self._choose_range(self.meter.largest_range_j)
@@ -133,7 +147,7 @@ class PumpBeam:
         self.limits.check_set_value(fluence_uj_cm2, energy_sample_j)
         energy_meter_j = energy_sample_j / self.pick_off.ratio
         angle_deg = _above_the_approach(self.malus.angle_deg(energy_meter_j))
-        self.shutter.shut()
+        self._shut()
         self._set_range(energy_meter_j)
         return self.turn_to(angle_deg)
 
@@ -158,6 +172,7 @@ class PumpBeam:
                 state="the attenuator was not moved",
                 todo="close the shutter first",
             )
+        self._expected_uj_cm2 = self._reached_uj_cm2 = None
         if target - self.attenuator.angle_deg < _BACKLASH_APPROACH_DEG:
             self.attenuator.move_to(target - _BACKLASH_APPROACH_DEG)
         reached = self.attenuator.move_to(target)
@@ -169,37 +184,128 @@ class PumpBeam:
                 state="shutter closed",
                 todo="home the mount; look for a blocked plate",
             )
+        if self._malus is not None:
+            self._expected_uj_cm2 = self._malus.energy_j(target) * self._uj_cm2_per_meter_j
         return reached
 
     @contextmanager
-    def light(self) -> Iterator[None]:
-        """Open the shutter for the duration of the block and close it again, whatever happens in it."""
-        started = self.clock.now()
+    def light(self, *, on_sample: bool = True) -> Iterator[Opening]:
+        """Open the shutter for the duration of the block and close it again, whatever happens in it.
+
+        The light counts for the dose of the spot, also when the block fails. Raises LimitExceeded before it opens when
+        the spot has had its dose.
+
+        :param on_sample: False when the sample is out of the beam, or the beam blocked: it then gives no dose.
+        """
+        self.account_light_left_on()
+        if on_sample:
+            self._known_fluence_uj_cm2()
+            self._check_dose()
+        self._opening = opening = Opening(on_sample, self.clock.now())
         try:
             self.shutter.open()
-            yield
+            yield opening
         finally:
             try:
-                self.shutter.shut()
-            finally:
+                self._shut()
+            except BaseException:
                 # A shutter that does not close does not make the dose unknown: this much it was at least.
-                self._intervals.append(OpenInterval(self.clock.now() - started, self.clock.wall()))
+                self._account(opening)
+                raise
 
-    def take_intervals(self) -> list[OpenInterval]:
-        """Get and forget the shutter openings since the last call, for the dose."""
-        taken, self._intervals = self._intervals, []
+    @property
+    def dose_j_cm2(self) -> float:
+        """Get the dose in J/cm² that the spot has received in this run, with the light that is on."""
+        opening = self._opening
+        if opening is None or not opening.on_sample:
+            return self._dose_j_cm2
+        return self._dose_j_cm2 + self._light_since(opening.since_s).dose_j_cm2
+
+    def take_light(self) -> list[LightOnSample]:
+        """Get and forget the light on the sample since the last call, for the ledger."""
+        taken, self._light = self._light, []
         return taken
+
+    def account_light_left_on(self) -> None:
+        """Count the light after a shutter did not close; to be called when it is known to be closed, or given up."""
+        if self._opening is not None:
+            self._account(self._opening)
+            self._opening = None
+
+    def _shut(self) -> None:
+        self.shutter.shut()
+        self.account_light_left_on()
+
+    def _account(self, opening: Opening) -> None:
+        """Count the light of an opening since it was last counted."""
+        elapsed_s = self.clock.now() - opening.since_s
+        if elapsed_s > 0 and opening.on_sample:
+            light = self._light_since(opening.since_s)
+            self._light.append(light)
+            self._dose_j_cm2 += light.dose_j_cm2
+        opening.open_s += elapsed_s
+        opening.since_s += elapsed_s
+
+    def _light_since(self, started_s: float) -> LightOnSample:
+        open_s = self.clock.now() - started_s
+        pulses = math.ceil(round(open_s * self.repetition_rate_hz, 6))
+        return LightOnSample(open_s, pulses, self._known_fluence_uj_cm2(), self.clock.wall())
+
+    def _known_fluence_uj_cm2(self) -> float:
+        """Get the fluence as it was measured at this angle, else as it was set, else the highest of all angles."""
+        for known in (self._reached_uj_cm2, self._expected_uj_cm2):
+            if known is not None:
+                return known
+        return self.malus.maximum_j * self._uj_cm2_per_meter_j
+
+    def _check_dose(self) -> None:
+        self.limits.check_dose(self._earlier_j_cm2 + self.dose_j_cm2)
+
+    @property
+    def _uj_cm2_per_meter_j(self) -> float:
+        return self.pick_off.ratio * 1e6 / self.geometry.area_cm2
 
     def read_fluence(self, pulses: int) -> tuple[Fluence, EnergyReading]:
         """Measure the fluence at the sample over ``pulses`` pulses, shutter open.
 
         Its error is the random one, from the scatter of the mean; :attr:`systematic_error` is common to all points.
-        Raises LimitExceeded when the reading lies beyond a limit of the bench.
+        Raises LimitExceeded when the reading, or the dose of the spot, lies beyond a limit of the bench, and
+        InstrumentError when the reading is not what the calibration lets expect.
         """
-        reading = self.meter.measure(pulses)
+        try:
+            reading = self.meter.measure(pulses)
+        except ConnectionLost:
+            raise
+        except InstrumentError as error:
+            hint = f"if the light is not as strong as it was set: {_CALIBRATE_ANEW}"
+            error.todo = f"{error.todo}; {hint}" if error.todo else hint
+            raise
         fluence = self.fluence_of(reading)
+        self._reached_uj_cm2 = fluence.uj_cm2
         self.limits.check_reading(fluence.uj_cm2, fluence.pulse_energy_j)
+        self._compare_with_expected(fluence.uj_cm2)
+        self._check_dose()
         return fluence, reading
+
+    def _compare_with_expected(self, reached_uj_cm2: float) -> None:
+        """Refuse to go on where the calibration is plainly wrong; note where it is doubtful."""
+        expected = self._expected_uj_cm2
+        if expected is None:
+            return
+        ratio = reached_uj_cm2 / expected
+        if not 1 / _FAR_OFF <= ratio <= _FAR_OFF:
+            raise InstrumentError(
+                f"the fluence is {reached_uj_cm2:.4g} uJ/cm^2 where {expected:.4g} uJ/cm^2 was set: the calibration of"
+                " the attenuator does not hold",
+                role="attenuator",
+                where="pump beam, energy meter",
+                todo=_CALIBRATE_ANEW,
+            )
+        if abs(ratio - 1) > _OFF and not self.warnings:
+            self.warnings.append(
+                f"the fluence was {ratio - 1:+.0%} off what was set (first at {expected:.4g} uJ/cm^2); fluences are"
+                f" measured, so the data hold, but {_CALIBRATE_ANEW}"
+            )
 
     def read_energy(self, pulses: int) -> EnergyReading:
         """Measure an energy at the meter of which nothing is known, shutter open.

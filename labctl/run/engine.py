@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.bench.light import LightOnSample
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
@@ -45,6 +46,7 @@ _LEDGER_EVERY_S = 1.0
 _OPENING_S = 180.0
 _SAFE_STATE_S = 60.0
 _FRONT_S = 10.0
+_STANDBY_S = 60.0
 _FINISHING_S = 900.0
 
 
@@ -67,7 +69,8 @@ class Engine:
         self._stop_reason = ""
         self._last_publish_s = -math.inf
         self._last_ledger_s = -math.inf
-        self._ledgered = 0
+        self._unledgered: list[LightOnSample] = []
+        self._spot_dose_j_cm2 = 0.0
         self._progress: dict[str, Any] = {"phase": "opening", "done": 0, "planned": 0}
         self._expected_s = _OPENING_S
         self._desk = OperatorDesk(lambda event: self._endpoint.publish(event), self._record_operator, self.stop)
@@ -114,9 +117,12 @@ class Engine:
 
     def _run(self) -> Outcome:
         self.guard.quiet(_OPENING_S)
+        standby = bool(safety_roles(self.prepared.bench))
+        self.guard.say("instruments", open=False, standby=standby)
         checked = preflight(self.prepared)
         require(checked)
         plan = checked.plan
+        self._spot_dose_j_cm2 = checked.spot_dose_j_cm2
         paths = self._allocate()
         outcome = Outcome(self.prepared.simulated, run=str(paths.sealed))
         outcome.points = {"done": 0, "planned": plan.max_points}
@@ -161,6 +167,7 @@ class Engine:
         try:
             journal.event("endpoint", {"address": self._endpoint.address}, **self._times(started_s))
             self._wait_for_front()
+            self._wait_for_standby()
             bench = self._open_bench(journal, started_s)
             self._measure_points(bench, journal, plan, outcome)
         except Aborted as aborted:
@@ -188,6 +195,18 @@ class Engine:
             self.abort("the front that started the run never came")
             raise Aborted("the run was not begun", state="nothing was moved")
 
+    def _wait_for_standby(self) -> None:
+        """Nothing is opened before somebody is ready to close it, should this process die."""
+        if not self.guard.has_guard or not safety_roles(self.prepared.bench):
+            return
+        if not self._real.wait(self.guard.standby_ready, _STANDBY_S):
+            raise LabctlError(
+                f"the safe-state program was not ready within {_STANDBY_S:.0f} s",
+                where="guard",
+                state="nothing was moved",
+                todo="see what keeps this computer so busy; try again",
+            )
+
     def _open_bench(self, journal: Journal, started_s: float) -> Bench:
         request, roles = self.prepared.request, self.prepared.procedure.ROLES
         self.guard.say("instruments", open=True, standby=bool(safety_roles(self.prepared.bench)))
@@ -198,6 +217,7 @@ class Engine:
             sample=self.prepared.sample,
             seed=request.seed,
             owner=f"{self.prepared.procedure.NAME} in {request.out}",
+            spot_dose_j_cm2=self._spot_dose_j_cm2,
         )
         bench.operator_prompt = self._ask_operator
         journal.event("instruments", instruments(bench), **self._times(started_s))
@@ -215,10 +235,6 @@ class Engine:
             loop.run()
         finally:
             outcome.points = {"done": loop.done, "planned": loop.planned}
-            try:
-                self._write_ledger()
-            except LabctlError as error:
-                outcome.warnings.append(f"{error.what}; {error.state}")
 
     def _leave_safe(self, outcome: Outcome, error: LabctlError | None) -> None:
         """Make safe what is open, read it back, close it."""
@@ -228,6 +244,8 @@ class Engine:
         report = SafeReport(())
         if bench is not None:
             report = bench.make_safe()
+            self._account(bench, outcome)
+            self.guard.expect(bench.closing_s)
             bench.close()
         elif isinstance(error, BenchOpenError) and error.safe_report is not None:
             report = error.safe_report
@@ -237,6 +255,14 @@ class Engine:
             error.state = ""
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
         self.guard.say("instruments", open=False, standby=False)
+
+    def _account(self, bench: Bench, outcome: Outcome) -> None:
+        """Enter the light of all points, also of one that failed, and what the bench has to say of it."""
+        outcome.warnings.extend(bench.warnings)
+        try:
+            self._write_ledger(bench)
+        except LabctlError as error:
+            outcome.warnings.append(f"{error.what}; {error.state}")
 
     def _record_end(self, journal: Journal, started_s: float, outcome: Outcome) -> None:
         """Write safe state and status into the journal; a disk that is full must not hide what happened."""
@@ -256,11 +282,11 @@ class Engine:
         for name, (values, unit) in streams.axes.items():
             journal.set_axis(name, values, unit)
 
-    def _write_ledger(self) -> None:
+    def _write_ledger(self, bench: Bench) -> None:
         """Write down the light that the sample has received since the last time."""
-        light = self.prepared.procedure.light[self._ledgered :]
-        write_ledger(self.prepared, self._journal.path.stem if self._journal is not None else "", light)
-        self._ledgered += len(light)
+        self._unledgered += bench.take_light()
+        write_ledger(self.prepared, self._journal.path.stem if self._journal is not None else "", self._unledgered)
+        self._unledgered.clear()
         self._last_ledger_s = self._real.now()
 
     def stage(self, stage: Stage, count: int) -> None:
@@ -291,8 +317,8 @@ class Engine:
         """A point was stored (Observer)."""
         self._progress["done"] = done
         now = self._real.now()
-        if now - self._last_ledger_s >= _LEDGER_EVERY_S:
-            self._write_ledger()
+        if self._bench is not None and now - self._last_ledger_s >= _LEDGER_EVERY_S:
+            self._write_ledger(self._bench)
         if now - self._last_publish_s < _PUBLISH_EVERY_S:
             return
         self._last_publish_s = now
@@ -400,6 +426,7 @@ def _refused(error: LabctlError) -> Outcome:
 def main(request_file: str) -> int:
     """Run one request; returns the exit code."""
     guard = GuardLine(take_standard_output())
+    guard.listen()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     guard.quiet(_OPENING_S)
     try:

@@ -3,24 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.bench.ledger import Exposure, ExposureLedger
+from labctl.bench.light import LightOnSample
 
 if TYPE_CHECKING:
     from labctl.run.request import PreparedRun
-
-
-@dataclass(frozen=True, slots=True)
-class LightOnSample:
-    """One opening of the shutter: time in s, pulses, mean fluence in µJ/cm², Unix time of the close."""
-
-    open_s: float
-    pulses: int
-    fluence_uj_cm2: float
-    wall_s: float
 
 
 def write_ledger(prepared: PreparedRun, run: str, light: Sequence[LightOnSample]) -> None:

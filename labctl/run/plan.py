@@ -36,6 +36,7 @@ class Stage:
     :param bounds: Lowest and highest value of every quantity that will be set, by name.
     :param dose_j_cm2: Upper bound of the dose on the sample spot, in J/cm².
     :param open_s: Upper bound of the time with light on the sample, in s.
+    :param longest_point_s: Expected duration of the longest point in s, where it is far above that of most.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Stage:
     bounds: Mapping[str, tuple[float, float]] = field(default_factory=dict)
     dose_j_cm2: float = 0.0
     open_s: float = 0.0
+    longest_point_s: float = 0.0
 
     @property
     def adaptive(self) -> bool:

@@ -180,7 +180,8 @@ class PointLoop:
     def _measure(self, point: Point, stage: Stage) -> None:
         if self.stop.is_set():
             raise Aborted("the run was stopped on request", where=f"before point {point.index} ({stage.name})")
-        self.observer.expect(stage.point_s * _PATIENCE_FACTOR + _PATIENCE_S)
+        longest_s = max(stage.point_s, stage.longest_point_s)
+        self.observer.expect(longest_s * _PATIENCE_FACTOR + _PATIENCE_S)
         self.announcer.announce(point.index, 0, point.schedule_s)
         try:
             record = self.procedure.measure(point)

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pymeasure.experiment import Metadata, Procedure
 
 from labctl.bench.safe import RoleStep
-from labctl.run.light import LightOnSample
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.point_loop import Loop, Observer, PointLoop
 from labctl.run.pymeasure_bridge import (
@@ -99,8 +98,6 @@ class SweepProcedure(Procedure):
         super().__init__()
         self.stop_event = threading.Event()
         """Set when the run is to end; long waits of a procedure look at it."""
-        self.light: list[LightOnSample] = []
-        """Light that the sample has received, for the exposure ledger."""
         self.safe_steps: list[RoleStep] = []
         """Steps towards the safe state that the procedure took itself, outside the bench."""
         self.worker_run: WorkerRun | None = None
@@ -189,7 +186,6 @@ __all__ = [
     "ArrayField",
     "Column",
     "DefaultPlot",
-    "LightOnSample",
     "Record",
     "RowLayout",
     "RunsOn",

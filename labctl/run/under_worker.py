@@ -23,9 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from labctl.bench.bench import Bench
+from labctl.bench.light import LightOnSample
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
-from labctl.errors import Aborted, InputError
+from labctl.errors import Aborted, InputError, LabctlError
 from labctl.roles import SafeStep
 from labctl.run.light import write_ledger
 from labctl.run.plan import Point, Stage
@@ -95,7 +96,7 @@ class WorkerRun:
         self._ask_operator = where.ask_operator
         self._loop: Loop | None = None
         self._stop = StopOfWorker(procedure.should_stop)
-        self._ledgered = 0
+        self._unledgered: list[LightOnSample] = []
         self._percent = 0
 
     @property
@@ -122,7 +123,6 @@ class WorkerRun:
         for warning in checked.warnings:
             log.warning("%s", warning)
         procedure.stop_event = self._stop
-        procedure.light.clear()
         with self.clock.actor():
             self.bench = bench = Bench.open(
                 self.prepared.bench,
@@ -131,6 +131,7 @@ class WorkerRun:
                 sample=self.prepared.sample,
                 seed=self.prepared.request.seed,
                 owner=f"{procedure.NAME} under pymeasure",
+                spot_dose_j_cm2=checked.spot_dose_j_cm2,
             )
             bench.operator_prompt = self._ask_operator
             try:
@@ -154,8 +155,6 @@ class WorkerRun:
             if not self._stop.is_set():
                 raise
             log.warning("%s", aborted)
-        finally:
-            self._write_ledger()
 
     def leave_safe(self) -> None:
         """Bring the bench into its safe state and close it; never raises, since the Worker would then hang.
@@ -168,6 +167,12 @@ class WorkerRun:
         try:
             with self.clock.actor():
                 self.safe_report = bench.make_safe()
+                for warning in bench.warnings:
+                    log.warning("%s", warning)
+                try:
+                    self._write_ledger(bench)
+                except LabctlError as error:
+                    log.error("%s", error)
                 bench.close()
         except Exception as error:
             log.exception("leaving the bench failed")
@@ -186,7 +191,8 @@ class WorkerRun:
 
     def done(self, point: Point, record: Record, done: int) -> None:
         """A point was emitted (Observer): say how far the run is, in whole percent."""
-        self._write_ledger()
+        if self.bench is not None:
+            self._write_ledger(self.bench)
         planned = self._loop.planned if self._loop is not None else done
         self.progress(100.0 * done / max(planned, done))
 
@@ -196,11 +202,10 @@ class WorkerRun:
             self._percent = math.floor(percent)
             emit_progress(self.procedure, percent)
 
-    def _write_ledger(self) -> None:
-        light = self.procedure.light[self._ledgered :]
-        if light:
-            write_ledger(self.prepared, f"{self.procedure.NAME} under pymeasure", light)
-            self._ledgered += len(light)
+    def _write_ledger(self, bench: Bench) -> None:
+        self._unledgered += bench.take_light()
+        write_ledger(self.prepared, f"{self.procedure.NAME} under pymeasure", self._unledgered)
+        self._unledgered.clear()
 
 
 class StopOfWorker(threading.Event):

@@ -17,10 +17,14 @@ Settings = tuple[Mapping[str, Any], ...]
 
 MOVE_S = 1.5
 """Expected time to turn the attenuator and to work the shutter."""
-METER_S = 0.4
-"""Expected time to read the energy meter."""
 _EXTINCTION_MARGIN = 1.5
 """Lowest energy that is asked for, in units of the calibrated minimum: nearer to it the angle means nothing."""
+SHUTTER_S = 0.1
+"""Time the shutter needs to open and to close at most: light may pass meanwhile."""
+READOUT_S = 0.03
+"""Time that passes between two exposures at most, with the light on."""
+RETAKES = 3
+"""Times that a spectrum is taken again at most, because its exposure is far off."""
 _RETAKE_SHARE = 4 / 3
 """Retakes go one way in steps of four or more, so all exposures of a point sum to less than this times the longest."""
 
@@ -29,17 +33,21 @@ _RETAKE_SHARE = 4 / 3
 class PointLight:
     """Upper bounds of the light in one point.
 
+    :param meter_s: Time to read the energy meter, in s.
     :param open_s: Time with the shutter open, in s.
     :param repetition_rate_hz: Repetition rate of the laser.
     """
 
+    meter_s: float
     open_s: float
     repetition_rate_hz: float
 
     @classmethod
-    def of(cls, ladder: ExposureLadder, averages: int, repetition_rate_hz: float) -> PointLight:
+    def of(cls, ladder: ExposureLadder, averages: int, meter_s: float, repetition_rate_hz: float) -> PointLight:
         """Get the bounds for a spectrum of ``averages`` exposures, its retakes and one exposure of overlap."""
-        return cls(METER_S + ladder.longest_s * (averages * _RETAKE_SHARE + 1), repetition_rate_hz)
+        exposures = averages * (1 + RETAKES) + 1
+        spectra_s = ladder.longest_s * (averages * _RETAKE_SHARE + 1) + exposures * READOUT_S
+        return cls(meter_s, SHUTTER_S + meter_s + spectra_s, repetition_rate_hz)
 
     def dose_j_cm2(self, fluences_uj_cm2: Sequence[float]) -> float:
         """Get the dose of one point at each fluence, in J/cm²."""
@@ -71,14 +79,15 @@ def dark_stage(ladder: ExposureLadder, frames: int) -> Stage:
     """Dark frames at every exposure of the ladder, shutter closed."""
     mean_s = sum(ladder.exposures_s) / len(ladder.exposures_s)
     settings = tuple({"exposure_s": exposure} for exposure in ladder.exposures_s)
-    return Stage("dark", "dark", len(settings), frames * mean_s, settings)
+    longest_s = frames * (ladder.longest_s + READOUT_S)
+    return Stage("dark", "dark", len(settings), frames * mean_s, settings, longest_point_s=longest_s)
 
 
-def scatter_stage(fluence_uj_cm2: float, ladder: ExposureLadder, frames: int) -> Stage:
+def scatter_stage(fluence_uj_cm2: float, ladder: ExposureLadder, frames: int, meter_s: float) -> Stage:
     """One frame of pump scatter; the sample is out of the beam, so it gets no dose."""
     settings = ({"fluence_uj_cm2": fluence_uj_cm2, "exposure_s": ladder.middle_s},)
     bounds = {"fluence_uj_cm2": (fluence_uj_cm2, fluence_uj_cm2)}
-    return Stage("scatter", "scatter", 1, MOVE_S + METER_S + frames * ladder.middle_s, settings, bounds)
+    return Stage("scatter", "scatter", 1, MOVE_S + meter_s + frames * ladder.middle_s, settings, bounds)
 
 
 def listed_stage(name: str, settings: Settings, light: PointLight) -> Stage:
@@ -86,7 +95,8 @@ def listed_stage(name: str, settings: Settings, light: PointLight) -> Stage:
     fluences = [entry["fluence_uj_cm2"] for entry in settings]
     bounds = {"fluence_uj_cm2": (min(fluences), max(fluences))}
     open_s = light.open_s * len(fluences)
-    return Stage(name, "points", len(fluences), _point_s(light), settings, bounds, light.dose_j_cm2(fluences), open_s)
+    dose = light.dose_j_cm2(fluences)
+    return Stage(name, "points", len(fluences), _point_s(light), settings, bounds, dose, open_s, MOVE_S + light.open_s)
 
 
 def fine_stage(points: int, reach: tuple[float, float], light: PointLight) -> Stage:
@@ -97,9 +107,11 @@ def fine_stage(points: int, reach: tuple[float, float], light: PointLight) -> St
     low, top = reach
     dose = light.dose_j_cm2([float(value) for value in refine_fluences(top / FINE_RANGE[1], points, low, top)])
     bounds = {"fluence_uj_cm2": reach}
-    return Stage("fine", "points", points, _point_s(light), None, bounds, dose, light.open_s * points)
+    return Stage(
+        "fine", "points", points, _point_s(light), None, bounds, dose, light.open_s * points, MOVE_S + light.open_s
+    )
 
 
 def _point_s(light: PointLight) -> float:
     """Expected duration of a point: most exposures are far shorter than the longest."""
-    return MOVE_S + METER_S + light.open_s / 3
+    return MOVE_S + light.meter_s + light.open_s / 3

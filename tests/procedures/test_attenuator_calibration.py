@@ -238,7 +238,7 @@ def test_an_operator_who_refuses_ends_the_run_before_any_light(sweep: Sweep, mon
         raise Aborted(f"refused: {text}")
 
     monkeypatch.setattr(Bench, "ask_operator", refuse)
-    monkeypatch.setattr("labctl.bench.pump_beam.PumpBeam.light", lambda pump: opened.append("light"))
+    monkeypatch.setattr("labctl.bench.pump_beam.PumpBeam.light", lambda pump, **how: opened.append("light"))
     outcome = sweep(NAME)
     assert (outcome.status, outcome.points["done"]) == ("aborted", 0)
     assert opened == []

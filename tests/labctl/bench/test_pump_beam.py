@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from labctl.bench.attenuation import MalusLaw
 from labctl.bench.limits import PumpLimits
-from labctl.bench.pump_beam import PickOff, PumpBeam
+from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
 from labctl.clock import VirtualClock
 from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LimitError, LimitExceeded
 from labctl.quantities import Convention, EnergyReading, SpotGeometry, StripeSpot
@@ -108,7 +108,7 @@ class ToyMeter(Device):
 class Toys:
     """A pump beam on toys, with a record of all that was done."""
 
-    def __init__(self, malus: MalusLaw | None = MalusLaw(4e-8, 38e-6, 7.3)) -> None:
+    def __init__(self, malus: MalusLaw | None = MalusLaw(4e-8, 38e-6, 7.3), spot_dose_j_cm2: float = 0.0) -> None:
         self.log: list[str] = []
         self.plate, self.shutter, self.meter = ToyPlate(self.log), ToyShutter(self.log), ToyMeter(self.log)
         self.clock = VirtualClock()
@@ -123,6 +123,7 @@ class Toys:
             repetition_rate_hz=1000.0,
             limits=PumpLimits(1000.0, 5e-6, 200.0),
             clock=self.clock,
+            spot_dose_j_cm2=spot_dose_j_cm2,
         )
 
 
@@ -207,30 +208,151 @@ def test_light_goes_off_whatever_happens() -> None:
     for error in (ValueError("x"), KeyboardInterrupt(), InstrumentError("x")):
         with pytest.raises(type(error)), toys.pump.light():
             assert toys.shutter.is_open
+            toys.clock.sleep(0.1)
             raise error
         assert not toys.shutter.is_open
-    assert len(toys.pump.take_intervals()) == 3
+    assert [light.pulses for light in toys.pump.take_light()] == [100, 100, 100]
 
 
 def test_openings_are_counted_once_with_their_time() -> None:
     toys = Toys()
     for duration_s in (0.5, 2.0):
-        with toys.pump.light():
+        with toys.pump.light() as opening:
             toys.clock.sleep(duration_s)
-    first, second = toys.pump.take_intervals()
+        assert opening.open_s == pytest.approx(duration_s)
+    first, second = toys.pump.take_light()
     assert (first.open_s, second.open_s) == pytest.approx((0.5, 2.0))
     assert second.wall_s - first.wall_s == pytest.approx(2.0)
-    assert toys.pump.take_intervals() == []
+    assert toys.pump.take_light() == []
 
 
-def test_an_opening_counts_though_the_shutter_does_not_close() -> None:
+def test_light_that_a_stuck_shutter_lets_through_counts_until_it_is_given_up() -> None:
     toys = Toys()
+    toys.pump.set_fluence(30.0)
     with pytest.raises(InstrumentError, match="did not close"):
         with toys.pump.light():
             toys.clock.sleep(0.5)
             toys.shutter.stuck = True
-    (interval,) = toys.pump.take_intervals()
-    assert interval.open_s == pytest.approx(0.5)
+    toys.clock.sleep(1.5)
+    assert toys.pump.dose_j_cm2 == pytest.approx(30e-6 * 2000)
+    toys.pump.account_light_left_on()
+    toys.pump.account_light_left_on()
+    assert [light.open_s for light in toys.pump.take_light()] == pytest.approx([0.5, 1.5])
+    assert toys.pump.dose_j_cm2 == pytest.approx(30e-6 * 2000)
+
+
+def test_light_counts_as_measured_else_as_set_else_as_the_full_energy() -> None:
+    toys = Toys()
+
+    def fluence(read: bool = False) -> float:
+        with toys.pump.light():
+            toys.clock.sleep(0.1)
+            if read:
+                toys.pump.read_fluence(100)
+        (light,) = toys.pump.take_light()
+        return light.fluence_uj_cm2
+
+    assert fluence() == pytest.approx(404.26, rel=1e-3)
+    toys.pump.set_fluence(100.0)
+    assert fluence() == pytest.approx(100.0)
+    measured = fluence(read=True)
+    assert measured == pytest.approx(106.4, rel=1e-3)
+    assert fluence() == measured
+    toys.pump.set_fluence(50.0)
+    assert fluence() == pytest.approx(50.0)
+
+
+def test_light_that_does_not_reach_the_sample_gives_no_dose() -> None:
+    toys = Toys(malus=None)
+    with toys.pump.light(on_sample=False) as opening:
+        toys.clock.sleep(5.0)
+        assert toys.pump.dose_j_cm2 == 0.0
+    assert opening.open_s == pytest.approx(5.0)
+    assert toys.pump.take_light() == []
+    assert toys.pump.dose_j_cm2 == 0.0
+
+
+def test_no_light_on_the_sample_of_which_nothing_is_known() -> None:
+    toys = Toys(malus=None)
+    with pytest.raises(InputError, match="not calibrated"), toys.pump.light():
+        pass
+    assert "open" not in toys.log
+
+
+def test_the_dose_limit_keeps_the_shutter_closed_whoever_asks() -> None:
+    toys = Toys(spot_dose_j_cm2=199.0)
+    toys.pump.set_fluence(100.0)
+    with toys.pump.light():
+        toys.clock.sleep(10.0)
+    with toys.pump.light():
+        toys.clock.sleep(1.0)
+    assert toys.pump.dose_j_cm2 == pytest.approx(1.1)
+    del toys.log[:]
+    with pytest.raises(LimitExceeded, match=r"the spot has received 200\.1 J/cm\^2"), toys.pump.light():
+        pass
+    assert "open" not in toys.log
+    with toys.pump.light(on_sample=False):
+        pass
+
+
+def test_the_dose_is_checked_after_each_reading_with_the_light_that_is_on() -> None:
+    toys = Toys(spot_dose_j_cm2=199.9)
+    toys.pump.set_fluence(100.0)
+    with pytest.raises(LimitExceeded, match="the spot has received"), toys.pump.light():
+        toys.pump.read_fluence(100)
+        toys.clock.sleep(1.0)
+        toys.pump.read_fluence(100)
+    assert not toys.shutter.is_open
+
+
+@pytest.mark.parametrize("factor", [0.49, 2.01])
+def test_a_fluence_far_from_what_was_set_ends_the_run(factor: float) -> None:
+    toys = Toys()
+    toys.pump.set_fluence(100.0)
+    toys.meter.energy_j = factor * toys.pump.geometry.pulse_energy_j(100.0) / 0.02
+    with pytest.raises(InstrumentError, match="calibration of the attenuator does not hold") as caught:
+        with toys.pump.light():
+            toys.clock.sleep(0.1)
+            toys.pump.read_fluence(100)
+    assert "calibrate the attenuator anew" in caught.value.todo
+    assert not toys.shutter.is_open
+    (light,) = toys.pump.take_light()
+    assert light.fluence_uj_cm2 == pytest.approx(100.0 * factor)
+
+
+def test_a_doubtful_fluence_is_a_warning_once() -> None:
+    toys = Toys()
+    toys.pump.set_fluence(100.0)
+    for factor in (1.1, 0.9):
+        toys.meter.energy_j = factor * toys.pump.geometry.pulse_energy_j(100.0) / 0.02
+        toys.pump.read_fluence(100)
+    assert toys.pump.warnings == []
+    for factor in (1.3, 0.7):
+        toys.meter.energy_j = factor * toys.pump.geometry.pulse_energy_j(100.0) / 0.02
+        toys.pump.read_fluence(100)
+    (warning,) = toys.pump.warnings
+    assert "+30%" in warning and "calibrate the attenuator anew" in warning
+
+
+def test_an_over_range_error_says_what_may_be_wrong() -> None:
+    toys = Toys()
+    toys.pump.set_fluence(1.0)
+    toys.meter.energy_j = 99e-6
+    with pytest.raises(InstrumentError, match="exceed the measuring range") as caught:
+        toys.pump.read_fluence(100)
+    assert "calibrate the attenuator anew" in caught.value.todo
+
+
+def test_a_reading_takes_no_longer_than_its_bound(open_bench: Callable[..., Any]) -> None:
+    opened = open_bench(roles=("attenuator", "shutter", "energy_meter"))
+    pump = opened.bench.pump
+    pump.prepare()
+    pump.set_fluence(100.0)
+    with pump.light():
+        for pulses in (2, 10, 100, 6000):
+            started_s = opened.bench.clock.now()
+            pump.read_fluence(pulses)
+            assert opened.bench.clock.now() - started_s < reading_bound_s(pulses, 1000.0)
 
 
 def test_a_reading_beyond_a_limit_ends_the_run() -> None:
@@ -332,7 +454,7 @@ def test_the_dose_counted_is_an_upper_bound_of_the_true_one(open_bench: Callable
     for _ in range(5):
         with pump.light():
             opened.bench.clock.sleep(0.3)
-    counted = sum(interval.open_s for interval in pump.take_intervals())
+    counted = sum(light.open_s for light in pump.take_light())
     truth = opened.truth()
     true_s = truth["dose_uj_cm2"] / truth["fluence_uj_cm2"] / 1000.0
     assert 1.5 < true_s <= counted < true_s + 5 * 0.1
