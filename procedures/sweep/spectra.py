@@ -14,6 +14,8 @@ from labctl.errors import InputError
 Array = NDArray[np.float64]
 _SHAPE_SPECTRA = 3
 _MIN_PIXELS = 32
+_MIN_LINE_PIXELS = 8.0
+_MIN_LINE_INSTRUMENTS = 3.0
 
 
 def band_mask(wavelength_nm: Array, band_nm: tuple[float, float]) -> NDArray[np.bool_]:
@@ -59,12 +61,24 @@ class LiveLines:
 
     :param wavelength_nm: Wavelength axis, shape (pixels,).
     :param mask: Pixels of the band.
+    :param pl_below_uj_cm2: The shape of the PL is taken from spectra below this fluence only. From the top down, there
+        is none to begin with, and no parts.
+    :param instrument_fwhm_nm: Width of a laser line: a line that is no wider is no ASE.
     """
 
-    def __init__(self, wavelength_nm: Array, mask: NDArray[np.bool_]) -> None:
+    def __init__(
+        self,
+        wavelength_nm: Array,
+        mask: NDArray[np.bool_],
+        *,
+        pl_below_uj_cm2: float = math.inf,
+        instrument_fwhm_nm: float = 0.0,
+    ) -> None:
         self._mask = mask
         self._wavelength_nm = wavelength_nm[mask]
         self._dispersion_nm = float(np.mean(np.diff(self._wavelength_nm)))
+        self._pl_below_uj_cm2 = pl_below_uj_cm2
+        self._narrowest_nm = max(_MIN_LINE_PIXELS * self._dispersion_nm, _MIN_LINE_INSTRUMENTS * instrument_fwhm_nm)
         self._lowest: dict[float, Array] = {}
         self._shape: PLShape | None = None
         self._expected: ASELine | None = None
@@ -77,12 +91,16 @@ class LiveLines:
         if self._shape is None:
             return LineColumns(line.peak_nm, line.fwhm_nm, math.nan, math.nan)
         parts = fit_two_components(self._wavelength_nm, spectrum, self._shape, expected=self._expected)
-        self._expected = parts.line or self._expected
+        if parts.line is not None and parts.ase_height > parts.pl_height and parts.ase_fwhm_nm > self._narrowest_nm:
+            # What is expected steers all later fits: only a line that nobody would overlook may.
+            self._expected = parts.line
         per_pixel = 1 / self._dispersion_nm
         return LineColumns(line.peak_nm, line.fwhm_nm, parts.ase_area * per_pixel, parts.pl_area * per_pixel)
 
     def _learn_shape(self, spectrum: Array, fluence_uj_cm2: float) -> None:
         """Keep the spectra of the lowest fluences and fit the PL shape to their sum."""
+        if fluence_uj_cm2 >= self._pl_below_uj_cm2:
+            return
         self._lowest[fluence_uj_cm2] = spectrum
         if len(self._lowest) > _SHAPE_SPECTRA:
             del self._lowest[max(self._lowest)]
