@@ -111,7 +111,7 @@ def head(figure: Figure, title: str, subtitle: str, *, simulated: bool) -> float
     ):
         # Names of any length and letters of any width: the line shrinks until it fits the slide.
         share = text.get_window_extent().width / (0.96 * figure.bbox.width)
-        text.set_fontsize(text.get_fontsize() / max(share, 1.0))
+        text.set_fontsize(float(text.get_fontsize()) / max(share, 1.0))
     return BODY_TOP_SIMULATED if simulated else BODY_TOP
 
 
