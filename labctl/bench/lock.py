@@ -1,20 +1,26 @@
-"""One owner for each resource: two runs cannot open the same instrument."""
+"""One owner for each resource: two runs on a machine cannot open the same instrument, whoever started them."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
+import re
 import socket
 from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
-from platformdirs import user_state_path
 
 from labctl.errors import InputError
 
+log = logging.getLogger(__name__)
+
 _IN_PROCESS = "sim:"
+_FOR_ALL_USERS = 0o1777
+_FILE_FOR_ALL_USERS = 0o666
+_LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|0\.0\.0\.0", re.IGNORECASE)
 
 
 class ResourceLocks:
@@ -27,7 +33,8 @@ class ResourceLocks:
     """
 
     def __init__(self, resources: Sequence[str], owner: str) -> None:
-        self._resources = sorted({name for name in resources if not name.startswith(_IN_PROCESS)})
+        shared = sorted(name for name in resources if not name.startswith(_IN_PROCESS))
+        self._resources = list({canonical(name): name for name in reversed(shared)}.values())[::-1]
         self._owner = owner
         self._held: list[tuple[FileLock, Path]] = []
 
@@ -35,13 +42,12 @@ class ResourceLocks:
         """Take all locks or none; raises InputError that names the owner of the first one taken."""
         for resource in self._resources:
             path = _lock_path(resource)
-            lock = FileLock(path)
+            lock = FileLock(path, mode=_FILE_FOR_ALL_USERS)
             try:
-                path.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(path.parent)
                 lock.acquire(timeout=0)
                 self._held.append((lock, _owner_path(path)))
-                note = {"owner": self._owner, "pid": os.getpid(), "host": socket.gethostname()}
-                _owner_path(path).write_text(json.dumps(note), encoding="utf-8")
+                _write_owner(path, self._owner)
             except Timeout:
                 self.release()
                 raise InputError(
@@ -61,13 +67,68 @@ class ResourceLocks:
         """Give all locks back; may be called twice."""
         while self._held:
             lock, note = self._held.pop()
-            note.unlink(missing_ok=True)
+            try:
+                note.unlink(missing_ok=True)
+            except OSError as error:  # a note that another user left behind: nobody else may take it away
+                log.info("%s stays: %s", note, error)
             lock.release()
 
 
+def lock_folder() -> Path:
+    """Get the folder that all users of this machine share: an instrument does not care who drives it."""
+    if os.name == "nt":
+        return Path(os.environ.get("PROGRAMDATA", "C:/ProgramData")) / "labctl" / "locks"
+    return Path("/tmp/labctl-locks")  # not the TMPDIR of a user
+
+
+def canonical(resource: str) -> str:
+    """Get one name for all names of the same place, as far as that is known without asking a name server."""
+    if match := re.fullmatch(r"(?:serial:|(?i:ASRL)(?=/|(?i:COM)))(.+?)(?:::(?i:INSTR))?", resource):
+        port = match[1]
+        return f"serial:{os.path.realpath(port) if port.startswith('/') else port.upper()}"
+    address = r"(?:socket|sim\+tcp)://(?P<host>.+):(?P<port>\d+)"
+    visa_socket = r"(?i:TCPIP\d*::(?P<host>.+)::(?P<port>\d+)::SOCKET)"
+    for form in (address, visa_socket):
+        if match := re.fullmatch(form, resource):
+            return f"tcp://{_canonical_host(match['host'])}:{int(match['port'])}"
+    if "::" in resource:
+        parts = resource.upper().split("::")
+        parts[0] = re.sub(r"(?<=[A-Z])0$", "", parts[0])
+        return "::".join(_canonical_host(part).upper() for part in parts)
+    return resource
+
+
+def _canonical_host(host: str) -> str:
+    own = {name.lower() for name in (socket.gethostname(), socket.gethostname().partition(".")[0])}
+    return "localhost" if _LOOPBACK.fullmatch(host) or host.lower() in own else host.lower()
+
+
+def _make_folder(folder: Path) -> None:
+    if folder.is_dir():
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    if os.name != "nt":
+        folder.chmod(_FOR_ALL_USERS)
+
+
 def _lock_path(resource: str) -> Path:
-    digest = hashlib.sha256(resource.encode()).hexdigest()[:20]
-    return user_state_path("labctl") / "locks" / f"{digest}.lock"
+    digest = hashlib.sha256(canonical(resource).encode()).hexdigest()[:20]
+    return lock_folder() / f"{digest}.lock"
+
+
+def _write_owner(lock: Path, owner: str) -> None:
+    """Say who holds a lock; without the note the lock holds as well."""
+    note = json.dumps({"owner": owner, "pid": os.getpid(), "host": socket.gethostname()})
+    path = _owner_path(lock)
+    flags = os.O_WRONLY | os.O_TRUNC | getattr(os, "O_NOFOLLOW", 0)
+    try:
+        # In a folder for all users the system may refuse to open another user's file with O_CREAT, though not without.
+        descriptor = os.open(path, flags if path.exists() else flags | os.O_CREAT | os.O_EXCL, _FILE_FOR_ALL_USERS)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(note)
+        path.chmod(_FILE_FOR_ALL_USERS)
+    except OSError as error:
+        log.info("the owner of %s could not be noted: %s", lock, error)
 
 
 def _owner_path(lock: Path) -> Path:

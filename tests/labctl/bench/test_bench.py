@@ -52,7 +52,7 @@ def bench_file(tmp_path: Path) -> Callable[..., BenchConfig]:
 
 @pytest.fixture(autouse=True)
 def own_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(lock, "user_state_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(lock, "lock_folder", lambda: tmp_path / "labctl" / "locks")
     return tmp_path / "labctl" / "locks"
 
 

@@ -18,7 +18,7 @@ SERIAL, SOCKET = "serial:/dev/ttyUSB0", "socket://bench:4000"
 
 @pytest.fixture(autouse=True)
 def own_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr(lock, "user_state_path", lambda name: tmp_path / name)
+    monkeypatch.setattr(lock, "lock_folder", lambda: tmp_path / "labctl" / "locks")
     return tmp_path / "labctl" / "locks"
 
 
@@ -26,7 +26,7 @@ HOLDER = """
 import sys
 from pathlib import Path
 from labctl.bench import lock
-lock.user_state_path = lambda name: Path(sys.argv[1]) / name
+lock.lock_folder = lambda: Path(sys.argv[1]) / "labctl" / "locks"
 locks = lock.ResourceLocks(sys.argv[2:], "fluence-sweep in /data/runs")
 locks.acquire()
 print("held", flush=True)
@@ -114,3 +114,68 @@ def test_a_folder_that_cannot_be_written(own_state: Path) -> None:
     with pytest.raises(InputError, match="cannot be locked") as caught:
         ResourceLocks([SERIAL], "me").acquire()
     assert "locks" in caught.value.where
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("socket://localhost:4000", "socket://127.0.0.1:4000"),
+        ("sim+tcp://[::1]:4000", "socket://LOCALHOST:04000"),
+        ("socket://bench.lab:4000", "TCPIP0::Bench.lab::4000::SOCKET"),
+        ("serial:COM3", "ASRLcom3::INSTR"),
+        ("serial:/dev/ttyUSB0", "ASRL/dev/ttyUSB0::INSTR"),
+        ("USB0::0x1313::0x8078::P001::INSTR", "usb::0x1313::0x8078::p001::instr"),
+        ("TCPIP0::127.0.0.1::inst0::INSTR", "TCPIP::localhost::INST0::INSTR"),
+    ],
+)
+def test_one_place_has_one_lock_whatever_it_is_called(one: str, other: str) -> None:
+    first = ResourceLocks([one], "first")
+    first.acquire()
+    with pytest.raises(InputError, match="in use by first"):
+        ResourceLocks([other], "second").acquire()
+    first.release()
+    both = ResourceLocks([one, other], "one bench that calls it by two names")
+    both.acquire()
+    both.release()
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("socket://localhost:4000", "socket://localhost:4001"),
+        ("socket://bench:4000", "socket://bench2:4000"),
+        ("serial:COM1", "serial:COM10"),
+        ("USB0::0x1313::0x8078::P001::INSTR", "USB1::0x1313::0x8078::P001::INSTR"),
+        ("GPIB0::1::INSTR", "GPIB0::10::INSTR"),
+        ("sdk:andor", "sdk:other"),
+    ],
+)
+def test_two_places_have_two_locks(one: str, other: str) -> None:
+    locks = [ResourceLocks([name], name) for name in (one, other)]
+    for held in locks:
+        held.acquire()
+    for held in locks:
+        held.release()
+
+
+def test_a_serial_port_by_its_link_is_the_port(tmp_path: Path) -> None:
+    port, link = tmp_path / "ttyUSB0", tmp_path / "by-id"
+    port.touch()
+    link.symlink_to(port)
+    assert lock.canonical(f"serial:{link}") == lock.canonical(f"serial:{port}")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")
+def test_the_locks_are_for_all_users_of_the_machine(own_state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setenv("HOME", "/elsewhere")
+    locks = ResourceLocks([SERIAL], "me")
+    locks.acquire()
+    assert own_state.stat().st_mode & 0o7777 == 0o1777
+    assert {path.stat().st_mode & 0o777 for path in own_state.iterdir()} == {0o666}
+    locks.release()
+    monkeypatch.undo()
+    before = lock.lock_folder()
+    monkeypatch.setenv("TMPDIR", "/elsewhere")
+    monkeypatch.setenv("HOME", "/elsewhere")
+    assert lock.lock_folder() == before
