@@ -11,7 +11,7 @@ from labctl.cli.output import print_json, say, show
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig, load_bench
 from labctl.config.schema import bench_schema
-from labctl.errors import BenchOpenError, ExitCode
+from labctl.errors import BenchOpenError, ExitCode, LabctlError
 from labctl.roles import SAFE_ORDER
 
 
@@ -33,29 +33,36 @@ def check(name: str, *, as_json: bool) -> int:
 
 
 def safe(name: str, *, as_json: bool) -> int:
-    """Make every instrument safe that can be reached, each by itself; exit code 4 if any step is not confirmed."""
+    """Make every instrument safe that can be reached, each by itself; exit code 4 if any step is not confirmed.
+
+    Nothing is homed: while the shutter may be open, the attenuator stays where it is.
+    """
     config = load_bench(name)
     steps: list[dict[str, Any]] = []
-    roles = sorted(config.instruments, key=lambda role: SAFE_ORDER.index(role) if role in SAFE_ORDER else 99)
-    for role in roles:
+    emulated = [role for role, entry in config.instruments.items() if entry.resource.startswith("sim:")]
+    roles = [role for role in config.instruments if role not in emulated]
+    for role in sorted(roles, key=lambda role: SAFE_ORDER.index(role) if role in SAFE_ORDER else len(SAFE_ORDER)):
         steps += _safe_role(config, role)
     confirmed = all(step["confirmed"] for step in steps)
-    state = "confirmed" if confirmed else "unconfirmed"
+    state = ("confirmed" if confirmed else "unconfirmed") if roles else "not-needed"
     if as_json:
         print_json({"bench": config.name, "safe_state": state, "steps": steps})
     else:
         for step in steps:
             mark = "confirmed  " if step["confirmed"] else "UNCONFIRMED"
             (show if step["confirmed"] else say)(f"{mark} {step['role']}: {step['action']} ({step['evidence']})")
+        if emulated:
+            show(f"{', '.join(emulated)}: emulated within each run, which ends with it: nothing to make safe")
         show(f"safe state {state}")
     return 0 if confirmed else int(ExitCode.UNSAFE)
 
 
 def _safe_role(config: BenchConfig, role: str) -> list[dict[str, Any]]:
     try:
-        bench = Bench.open(config, _clock(config), roles=[role], owner="labctl bench safe")
-    except BenchOpenError as error:
-        return [{"role": role, "action": "open", "confirmed": False, "evidence": str(error.failures[0].error)}]
+        bench = Bench.open(config, _clock(config), roles=[role], owner="labctl bench safe", only_to_make_safe=True)
+    except LabctlError as error:
+        evidence = str(error.failures[0].error) if isinstance(error, BenchOpenError) else str(error)
+        return [{"role": role, "action": "open", "confirmed": False, "evidence": evidence}]
     report = bench.make_safe()
     bench.close()
     return [{"role": entry.role, **asdict(entry.step)} for entry in report.steps]

@@ -50,7 +50,7 @@ class AttenuatorCalibration(Table):
         alias="full_energy_error"
     )
     residual_rms: Annotated[Fraction, Field(description="rms of the residuals over the full energy, 0 to 1")]
-    approach: Literal["increasing", "decreasing"]
+    approach: Annotated[Literal["increasing"], Field(description='"increasing": angles are always reached from below')]
     source_run: ShortText
     notes: LongText = ""
 

@@ -194,6 +194,51 @@ def test_nothing_is_homed_behind_a_shutter_that_is_stuck_open(monkeypatch: pytes
     assert moves == []
 
 
+@pytest.mark.parametrize("roles", [["attenuator"], ["shutter", "attenuator"]])
+def test_nothing_is_homed_on_a_bench_that_is_only_made_safe(monkeypatch: pytest.MonkeyPatch, roles: list[str]) -> None:
+    moves: list[str] = []
+    monkeypatch.setattr(ELL14, "home", lambda mount: moves.append("home"))
+    monkeypatch.setattr(ELL14, "move_to", lambda mount, angle: moves.append("move"))
+    bench = Bench.open(load_bench("simulated"), VirtualClock(), roles=roles, only_to_make_safe=True)
+    report = bench.make_safe()
+    bench.close()
+    assert (report.state, {entry.role for entry in report.steps}) == ("confirmed", set(roles))
+    assert moves == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "option", "only_safe", "warm"),
+    [
+        (True, "", False, False),
+        (False, "", False, True),
+        (False, "", True, False),
+        (True, "warm_up = true", False, True),
+        (False, "warm_up = false", False, False),
+    ],
+)
+def test_what_is_not_kept_on_is_off_after_closing(
+    bench_file: Callable[..., BenchConfig], kept: bool, option: str, only_safe: bool, warm: bool
+) -> None:
+    path = Path(bench_file(drop=() if kept else ("safe_state",)).file)
+    if option:
+        path.write_text(f"{path.read_text()}\n[instruments.detector.options]\n{option}\n")
+    clock = VirtualClock()
+    bench = Bench.open(load_bench(path), clock, roles=["detector"], only_to_make_safe=only_safe)
+    detector: Any = bench.instruments["detector"]
+    detector.cool_to(-60.0)
+    while not detector.cooler.locked:
+        clock.sleep(5.0)
+    laboratory: Any = bench.laboratory
+    cooler = laboratory.stand.places["detector"].emulator.cooler
+    closing_s = bench.closing_s
+    before_s = clock.now()
+    bench.close()
+    took_s = clock.now() - before_s
+    assert took_s < closing_s
+    assert (took_s > 60.0) is warm
+    assert cooler.on is not warm
+
+
 def _stuck(shutter: SC10) -> None:
     raise InstrumentError("the blade did not close", state="LIGHT MAY BE ON")
 

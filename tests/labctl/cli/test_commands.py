@@ -109,7 +109,7 @@ def test_bench_check_and_safe(labctl):
     assert checked["safe_state"] == "confirmed"
     assert checked["instruments"]["shutter"]["model"] == "SC10"
     safe = labctl("bench", "safe", "simulated")
-    assert (safe.code, safe.out.splitlines()[-1]) == (0, "safe state confirmed")
+    assert (safe.code, safe.out.splitlines()[-1]) == (0, "safe state not-needed")
 
 
 def test_init_makes_a_folder_that_runs_and_leaves_files_alone(labctl):
