@@ -5,9 +5,10 @@ the engine should not break the guard. CONFIG is a JSON object with ``engine`` a
 ``liveness_s``, ``start_s``, ``safe_s``, ``record_s``, ``log`` and ``remove`` (files and folders that go at the end).
 
 Engine and safe-state program write JSON lines to their standard output. The guard writes to its own what the front
-needs: ``started``, if the engine died ``safe_state``, then one ``final``. While instruments outside the engine are
-open, the safe-state program stands by with everything imported, and waits for one line on its standard input: so it
-takes moments, not seconds, from the death of the engine to a closed shutter.
+needs: ``started``, if the engine died ``safe_state``, then one ``final``. Where instruments live outside the engine,
+the safe-state program stands by: it imports everything, says ``ready``, and waits for one line on its standard input.
+The engine is told of that by a line on its own, and begins no plan before: so it takes moments, not seconds, from its
+death to a closed shutter, whenever it dies.
 
 Guard, engine and safe-state program have sessions of their own, so a Ctrl-C in a terminal reaches only the front.
 """
@@ -157,7 +158,7 @@ class Watch:
             say(message)
         elif kind == "instruments":
             self.instruments_open = message["open"]
-            self.wants_standby = message["open"] and message["standby"]
+            self.wants_standby = message["standby"]
         elif kind == "points":
             self.points = message["points"]
         elif kind == "final" and isinstance(message["exit"], int) and isinstance(message["report"], dict):
@@ -190,9 +191,11 @@ def say(message: dict[str, Any]) -> None:
         pass
 
 
-def follow(engine: Program, watch: Watch, start_standby: Callable[[], None]) -> str:
+def follow(engine: Program, watch: Watch, attend_standby: Callable[[], None]) -> str:
     """Follow the engine until it has ended or must be ended; return why it must be, or an empty text."""
     while True:
+        if watch.wants_standby:
+            attend_standby()
         try:
             message = engine.next_message(_POLL_S)
         except queue.Empty:
@@ -209,8 +212,6 @@ def follow(engine: Program, watch: Watch, start_standby: Callable[[], None]) -> 
             sys.stderr.write(f"labctl guard: {error!r} in {str(message)[:200]}\n")
         if watch.final is not None:
             return ""
-        if watch.wants_standby:
-            start_standby()
 
 
 def make_safe(
@@ -286,16 +287,23 @@ def tail(path: str) -> str:
 def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
     """Start the engine, watch it to its end, have made safe what it left; return the exit code of the run."""
     watch = Watch(config["liveness_s"], config["start_s"])
-    engine = Program(config["engine"], log)
+    engine = Program(config["engine"], log, listens=True)
     standby: Program | None = None
 
-    def start_standby() -> None:
+    def attend_standby() -> None:
+        """Start the program that stands by, and tell the engine once it is ready."""
         nonlocal standby
         if standby is None:
             standby = Program(config["safe"], log, listens=True)
+        try:
+            message = standby.next_message(0.0)
+        except queue.Empty:
+            return
+        if message is not None and message.get("m") == "ready":
+            engine.tell({"m": "standby"})
 
     try:
-        reason = follow(engine, watch, start_standby)
+        reason = follow(engine, watch, attend_standby)
     except Exception as error:  # whatever is wrong with the guard, the engine must not go on alone
         reason = f"the guard failed: {type(error).__name__}: {error}"
     if reason or not engine.has_ended(_END_S):
@@ -315,8 +323,7 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
             remove([watch.endpoint, os.path.dirname(watch.endpoint)])  # noqa: PTH120 - pathlib costs start-up time
     if standby is not None:
         standby.dismiss()
-        if not standby.has_ended(_END_S):
-            standby.kill()
+        standby.kill()  # it has touched nothing yet
     say(final)
     return final["exit"]
 

@@ -26,11 +26,27 @@ class GuardLine:
 
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = descriptor
+        self.standby_ready = threading.Event()
+        """Set once a program stands by that would make the bench safe in the engine's place."""
         self._lock = threading.Lock()
         self._broken = threading.Event()
         self._clock = RealClock()
         self._progress_by_s = -math.inf
         self._set_blocking(False)
+
+    def listen(self) -> None:
+        """Wait in a thread for the guard's one line on standard input; the thread ends with it, or with the guard."""
+
+        def wait() -> None:
+            if sys.stdin.buffer.readline():
+                self.standby_ready.set()
+
+        threading.Thread(target=wait, name="guard listener", daemon=True).start()
+
+    @property
+    def has_guard(self) -> bool:
+        """Get whether there is a guard at all."""
+        return self._descriptor is not None
 
     @property
     def broken(self) -> bool:

@@ -79,7 +79,12 @@ def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
     while True:
         try:
             return Bench.open(
-                prepared.bench, clock, roles=[role], seed=prepared.request.seed, owner="safe-state program"
+                prepared.bench,
+                clock,
+                roles=[role],
+                seed=prepared.request.seed,
+                owner="safe-state program",
+                only_to_make_safe=True,
             )
         except InputError:
             if real.now() > give_up_s:
@@ -124,6 +129,7 @@ def main(request_file: str) -> int:
         prepared = prepare(RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8")))
     except (LabctlError, OSError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
+    guard.say("ready")
     line = sys.stdin.buffer.readline()
     if not line:
         return 0

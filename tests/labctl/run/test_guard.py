@@ -24,6 +24,7 @@ END = 'say("instruments", open=False, standby=False); say("final", exit=0, repor
 HOLD = "time.sleep(60)"
 SAFE = """
 import json, sys
+print(json.dumps({"m": "ready"}), flush=True)
 order = sys.stdin.readline()
 if order:
     order = json.loads(order)
@@ -94,13 +95,23 @@ def test_progress_ends_the_quiet(watched):
     assert "no sign of life" in final["report"]["error"]["what"]
 
 
+def test_the_engine_hears_when_somebody_stands_by(watched):
+    final = watched(f'told = json.loads(sys.stdin.readline()); assert told == {{"m": "standby"}}; {END}')[-1]
+    assert final["exit"] == 0
+
+
+def test_the_engine_hears_nothing_while_nobody_stands_by(watched):
+    engine = f"import select; assert not select.select([sys.stdin], [], [], 0.5)[0]; {END}"
+    assert watched(f'say("quiet", s=9.0); {engine}', DEAF)[-1]["exit"] == 0
+
+
 @pytest.mark.parametrize("safe", ["raise RuntimeError", DEAF, "print(5)"])
 def test_a_safe_program_that_fails_is_tried_anew_and_then_called_unconfirmed(watched, safe):
     final = watched("sys.exit(1)", safe, safe_s=0.5)[-1]
     assert (final["exit"], final["report"]["safe_state"]) == (4, "unconfirmed")
 
 
-def test_an_engine_that_does_not_go_after_its_last_word_has_still_said_it(watched, monkeypatch):
+def test_an_engine_that_does_not_go_after_its_last_word_has_still_said_it(watched):
     final = watched(f"{END}; sys.stdout.close(); {HOLD}".replace("time.sleep(60)", "time.sleep(1)"))[-1]
     assert final["report"] == {"status": "finished"}
 
