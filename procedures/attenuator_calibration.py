@@ -5,6 +5,10 @@ pick-off, since every angle is passed and with it the full energy; the curve; th
 the operator takes the block away. Every angle is reached from below and with the shutter closed. The angles are visited
 in strides that share no rhythm with the curve: a slow drift of the laser becomes scatter instead of a shifted angle.
 
+Before, amid and after the curve the same two angles are measured as a reference. They lie 45 deg apart, so that their
+energies sum to T0 + T1 wherever the curve lies (cos² + sin² = 1): how this sum wanders is the drift of the laser. What
+the full energy was on average says the fit; how well that holds for any moment of the run says the drift.
+
 The calibration is written to a new file beside the run. It only sets the angle for a fluence; energies are always read.
 """
 
@@ -16,7 +20,10 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import special
 
+from labctl.analysis.estimate import Estimate
 from labctl.analysis.malus import MIN_POINTS, PERIOD_DEG, MalusFit, fit_malus
 from labctl.bench.bench import Bench, malus_law, meter_reading_s, pump_limits
 from labctl.config.bench import BenchConfig, parse_bench
@@ -35,12 +42,14 @@ _OPERATOR_S = 60.0
 _HOME_AND_ZERO_S = 10.0
 _LOWEST_START_DEG = 1.0
 _GOLDEN_SHARE = (3 - math.sqrt(5)) / 2
-_DRIFT_WARNING = 0.03
+_SCATTER_WARNING = 0.03
+_DRIFT_WARNING = 0.01
 _THETA0_WARNING_DEG = 0.1
 
 _CURVE = RowLayout(
     (
         Column("angle_set_deg", "float", "deg", "Angle asked for"),
+        Column("reference", "int", "", "1 for a reading of the reference, which is no part of the curve"),
         Column("angle_deg", "float", "deg", "Angle of the attenuator as read back"),
         Column("energy_j", "float", "J", "Mean pulse energy at the meter"),
         Column("energy_error_j", "float", "J", "Its standard error, from the scatter of the pulses"),
@@ -97,10 +106,10 @@ class AttenuatorCalibration(SweepProcedure):
             )
         angles = self._angles()
         curve_s = _MOVE_S + _SEARCH_S + self.readings * meter_reading_s(bench, self.pulses)
-        settings = tuple({"angle_deg": angle} for angle in angles)
+        settings = self._curve()
         stages = (
             _operator_stage("block", "block beam behind pick-off"),
-            Stage("curve", "points", self.points, curve_s, settings, {"angle_deg": (min(angles), max(angles))}),
+            Stage("curve", "points", len(settings), curve_s, settings, {"angle_deg": (min(angles), max(angles))}),
             _operator_stage("unblock", "unblock beam behind pick-off"),
         )
         return Plan(stages, _HOME_AND_ZERO_S, tuple(_full_energy_warnings(bench)))
@@ -120,7 +129,7 @@ class AttenuatorCalibration(SweepProcedure):
     def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Have the operator act, or measure the energy at one angle."""
         if point.stage == "curve":
-            return self._measure_energy(point.settings["angle_deg"])
+            return self._measure_energy(point.settings["angle_deg"], point.settings["reference"])
         action = point.settings["action"]
         pump = self._bench.pump
         pump.shutter.shut()
@@ -143,17 +152,22 @@ class AttenuatorCalibration(SweepProcedure):
         """
         columns = run.columns("points")
         bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
-        fit = fit_malus(columns["angle_deg"], columns["energy_j"], columns["energy_error_j"])
-        warnings = _warnings(fit)
-        calibration = _calibration_table(run, bench, fit, self.points)
+        energy_j, reference = np.asarray(columns["energy_j"]), np.asarray(columns["reference"]) > 0
+        on_curve = {name: np.asarray(columns[name])[~reference] for name in ("angle_deg", "energy_error_j")}
+        fit = fit_malus(on_curve["angle_deg"], energy_j[~reference], on_curve["energy_error_j"])
+        drift = _drift(energy_j[reference])
+        full_energy = _with_drift(fit.maximum, drift)
+        warnings = _warnings(fit, drift)
+        calibration = _calibration_table(run, bench, fit, full_energy, drift, len(self._curve()))
         if calibration is None:
             warnings.append("no calibration file: the run is not finished, its curve has holes")
         result = {
             "theta0": fit.theta0.as_dict(),
-            "full_energy": fit.maximum.as_dict(),
-            "minimum_energy": fit.minimum.as_dict(),
+            "full_energy": full_energy.as_dict(),
+            "minimum_energy": _with_drift(fit.minimum, drift).as_dict(),
             "transmission_min": fit.extinction.as_dict(),
             "residual_rms": {"value": fit.residual_rms, "unit": ""},
+            "laser_drift": {"value": float(np.std(drift, ddof=1)) if drift.size > 1 else None, "unit": ""},
         }
         return {"result": result, "fit": fit.as_dict(), "calibration": calibration, "warnings": warnings}
 
@@ -177,7 +191,15 @@ class AttenuatorCalibration(SweepProcedure):
         stride = min(coprime, key=lambda step: abs(step - self.points * _GOLDEN_SHARE))
         return [self.start + self.span * (number * stride % self.points) / self.points for number in range(self.points)]
 
-    def _measure_energy(self, angle_set_deg: float) -> Record:
+    def _curve(self) -> tuple[Mapping[str, Any], ...]:
+        """Get the settings of all points: the angles of the curve, and the reference before, amid and after them."""
+        angles = self._angles()
+        pair = [{"angle_deg": angle, "reference": 1} for angle in (self.start, self.start + PERIOD_DEG / 2)]
+        curve = [{"angle_deg": angle, "reference": 0} for angle in angles]
+        middle = len(curve) // 2
+        return (*pair, *curve[:middle], *pair, *curve[middle:], *pair)
+
+    def _measure_energy(self, angle_set_deg: float, reference: int) -> Record:
         pump = self._bench.pump
         pump.shutter.shut()
         angle_deg = pump.turn_to(angle_set_deg)
@@ -186,6 +208,7 @@ class AttenuatorCalibration(SweepProcedure):
         together = _together(readings)
         row = {
             "angle_set_deg": angle_set_deg,
+            "reference": reference,
             "angle_deg": angle_deg,
             "energy_j": together.mean_j,
             "energy_error_j": together.error_j,
@@ -232,22 +255,52 @@ def _full_energy_warnings(bench: BenchConfig) -> list[str]:
     return [f"{text} from {fluence:.3g} uJ/cm^2{beyond}"]
 
 
-def _warnings(fit: MalusFit) -> list[str]:
+def _drift(energy_j: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Get the deviation of the full energy from its mean at each reading of the reference, as a share of the mean.
+
+    :param energy_j: Energies of the reference in the order of measurement, shape (2 · readings,); an angle that is left
+        over from an unfinished reading does not count.
+    """
+    sums = energy_j[: energy_j.size // 2 * 2].reshape(-1, 2).sum(axis=1)
+    return sums / sums.mean() - 1.0 if sums.size else sums
+
+
+def _with_drift(energy: Estimate, drift: NDArray[np.float64]) -> Estimate:
+    """Widen the intervals of a mean energy to hold for any moment of the run.
+
+    The deviations at a few moments tell their standard deviation only roughly, hence Student's t.
+    """
+    if drift.size < 2:
+        return energy
+    sd = energy.value * float(np.std(drift, ddof=1))
+    widened = []
+    for share, (low, high) in ((0.6827, energy.ci68), (0.95, energy.ci95)):
+        half = float(special.stdtrit(drift.size - 1, 0.5 + share / 2)) * sd
+        below, above = math.hypot(energy.value - low, half), math.hypot(high - energy.value, half)
+        widened.append((energy.value - below, energy.value + above))
+    return Estimate(energy.value, energy.unit, widened[0], widened[1])
+
+
+def _warnings(fit: MalusFit, drift: NDArray[np.float64]) -> list[str]:
     found = []
-    if fit.scatter > _DRIFT_WARNING:
+    if drift.size and np.ptp(drift) > _DRIFT_WARNING:
+        found.append(f"the laser drifted by {np.ptp(drift):.1%} during the calibration: full_energy holds no better")
+    if fit.scatter > _SCATTER_WARNING:
         found.append(f"the energies scatter by {fit.scatter:.1%} about the curve: let the laser warm up, then repeat")
     if 0.5 * (fit.theta0.ci95[1] - fit.theta0.ci95[0]) > _THETA0_WARNING_DEG:
         found.append("theta0 is known to more than 0.1 deg only: measure more angles")
     return found
 
 
-def _calibration_table(run: Any, bench: BenchConfig, fit: MalusFit, points: int) -> dict[str, Any] | None:
+def _calibration_table(
+    run: Any, bench: BenchConfig, fit: MalusFit, full_energy: Estimate, drift: NDArray[np.float64], points: int
+) -> dict[str, Any] | None:
     """The calibration as its file has it, values rounded to a hundredth of their error; None for an unfinished run."""
     if run.count("points") < points or bench.laser is None:
         return None
     identity = next((event.data.get("attenuator", {}) for event in run.events("instruments")), {})
     who = " ".join(str(identity[part]) for part in ("vendor", "model", "serial") if identity.get(part))
-    maximum_uj, maximum_error_uj = fit.maximum.value * 1e6, fit.maximum.sd * 1e6
+    maximum_uj, maximum_error_uj = full_energy.value * 1e6, full_energy.sd * 1e6
     return {
         "kind": "attenuator",
         "date": str(run.header["started"])[:10],
@@ -265,7 +318,8 @@ def _calibration_table(run: Any, bench: BenchConfig, fit: MalusFit, points: int)
         "residual_rms": float(f"{fit.residual_rms:.3g}"),
         "approach": "increasing",
         "source_run": str(run.header["run"]),
-        "notes": f"{fit.dof + 3} angles; scatter about the curve {fit.scatter:.2%}, mostly drift of the laser",
+        "notes": f"{fit.dof + 3} angles; scatter about the curve {fit.scatter:.2%}; the laser drifted by"
+        f" {np.ptp(drift):.2%} meanwhile, which full_energy_error holds",
     }
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from labctl.analysis.estimate import Estimate
 from labctl.analysis.malus import fit_malus
 from labctl.bench.bench import Bench
 from labctl.bench.ledger import ExposureLedger
@@ -27,6 +28,7 @@ from labctl.run.procedure import Acknowledged
 from labctl.run.request import RunRequest, prepare
 from labctl.sim.noise import KeyedNoise
 from labctl.store.run import open_run
+from procedures import attenuator_calibration as procedure_module
 from procedures.attenuator_calibration import AttenuatorCalibration
 
 THETA0_DEG = 7.3 + 0.03 / 2
@@ -99,13 +101,15 @@ class Measured:
                     )
                     self.light_share.append((1 + laser) * (1 + meter))
             self.final_angle_deg = bench.pump.attenuator.angle_deg
-        self.columns = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        self.all_columns = {name: np.array([row[name] for row in self.rows]) for name in self.rows[0]}
+        on_curve = self.all_columns["reference"] == 0
+        self.columns = {name: values[on_curve] for name, values in self.all_columns.items()}
 
 
 def test_a_run_writes_a_calibration_beside_itself(sweep: Sweep) -> None:
     outcome = sweep(NAME)
     assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("finished", "confirmed", 0)
-    assert outcome.points == {"done": 27, "planned": 27}
+    assert outcome.points == {"done": 33, "planned": 33}
     path = Path(outcome.files["calibration"])
     assert path == Path(outcome.run).with_name(f"{Path(outcome.run).stem}_attenuator.toml")
     calibration = load_calibration(path)
@@ -120,7 +124,7 @@ def test_a_run_writes_a_calibration_beside_itself(sweep: Sweep) -> None:
         assert estimate["ci95"][0] < estimate["ci68"][0] < estimate["value"] < estimate["ci68"][1]
     with open_run(outcome.run) as run:
         points = run.columns("points")
-        assert len(points["point"]) == 25
+        assert (len(points["point"]), int(points["reference"].sum())) == (31, 6)
         assert list(run.columns("operator")["action"]) == ["block beam behind pick-off", "unblock beam behind pick-off"]
     assert np.abs(points["angle_deg"] - points["angle_set_deg"]).max() < 0.03
     assert (points["pulses"] >= 300).all()
@@ -148,10 +152,10 @@ def test_the_shipped_calibration_is_what_the_procedure_gives(sweep: Sweep) -> No
 
 def test_the_sample_gets_no_light() -> None:
     measured = Measured(0)
-    assert [state["dose_uj_cm2"] for state in measured.states] == [0.0] * 27
-    assert [state["beam_blocked"] for state in measured.states] == [True] * 26 + [False]
+    assert [state["dose_uj_cm2"] for state in measured.states] == [0.0] * 33
+    assert [state["beam_blocked"] for state in measured.states] == [True] * 32 + [False]
     assert not any(state["shutter_open"] for state in measured.states)
-    darkest = measured.columns["angle_set_deg"][measured.columns["energy_j"].argmin()]
+    darkest = measured.all_columns["angle_set_deg"][measured.all_columns["energy_j"].argmin()]
     assert measured.final_angle_deg == pytest.approx(darkest, abs=0.03)
 
 
@@ -171,7 +175,8 @@ def test_readings_at_an_angle_are_averaged() -> None:
 
 def test_angles_are_visited_so_that_drift_does_not_shift_the_curve() -> None:
     plan = AttenuatorCalibration().plan(load_bench("simulated"), None)
-    angles = np.array([settings["angle_deg"] for settings in plan.stages[1].settings or ()])
+    curve = plan.stages[1].settings or ()
+    angles = np.array([settings["angle_deg"] for settings in curve if not settings["reference"]])
     assert sorted(angles) == pytest.approx(list(2.0 + 3.6 * np.arange(25)))
     time = np.linspace(-0.5, 0.5, 25)
 
@@ -278,7 +283,7 @@ def test_a_laser_that_drifts_is_named() -> None:
     rng = np.random.default_rng(0)
     angle = 2.0 + 3.6 * np.arange(25)
     energy = 1e-6 * (1e-3 + np.cos(np.radians(2 * (angle - 7.3))) ** 2) * (1 + 0.08 * rng.standard_normal(25))
-    columns = {"angle_deg": angle, "energy_j": energy, "energy_error_j": 1e-3 * energy}
+    columns = {"angle_deg": angle, "energy_j": energy, "energy_error_j": 1e-3 * energy, "reference": 0 * angle}
     bench = {"name": "simulated", "file": "simulated.toml"}
     run = SimpleNamespace(
         columns=lambda stream: columns,
@@ -295,6 +300,49 @@ def test_a_laser_that_drifts_is_named() -> None:
     warnings = AttenuatorCalibration().analyse(run)["warnings"]
     assert any("let the laser warm up" in warning for warning in warnings)
     assert any("theta0" in warning for warning in warnings)
+
+
+def test_the_reference_is_a_pair_of_angles_before_amid_and_after_the_curve() -> None:
+    for parameters in ({}, {"points": 8, "start": "314 deg", "span": "45 deg"}):
+        plan = AttenuatorCalibration(**parameters).plan(load_bench("simulated"), None)
+        settings = plan.stages[1].settings or ()
+        places = [number for number, entry in enumerate(settings) if entry["reference"]]
+        middle = 2 + (len(settings) - 6) // 2
+        assert places == [0, 1, middle, middle + 1, len(settings) - 2, len(settings) - 1]
+        first, second = settings[0]["angle_deg"], settings[1]["angle_deg"]
+        assert second - first == 45.0
+        assert [settings[place]["angle_deg"] for place in places] == [first, second] * 3
+
+
+@pytest.mark.parametrize("theta0", [2.0, 20.0, 41.3, 80.0])
+def test_the_drift_of_the_laser_is_seen_wherever_the_curve_lies(theta0: float) -> None:
+    angle = np.array([2.0, 47.0] * 3)
+    energy = 1e-6 * (1e-3 + 0.999 * np.cos(np.radians(2 * (angle - theta0))) ** 2)
+    drift = procedure_module._drift(energy * np.repeat([1.0, 1.02, 1.01], 2))
+    assert drift == pytest.approx(np.array([-0.01, 0.01, 0.0]) / 1.01, abs=1e-12)
+    mean = Estimate.from_sd(1e-6, 1e-9, "J")
+    widened = procedure_module._with_drift(mean, drift)
+    assert widened.value == mean.value
+    assert widened.sd == pytest.approx(1.321 * 0.0099e-6, rel=0.02)
+    assert widened.ci95[1] - 1e-6 == pytest.approx(4.303 * 0.0099e-6, rel=0.02)
+    for unfinished in (energy[:0], energy[:1], energy[:3]):
+        assert procedure_module._with_drift(mean, procedure_module._drift(unfinished)) == mean
+
+
+@pytest.mark.slow
+def test_the_stated_full_energy_holds_for_any_moment_of_the_run() -> None:
+    held, held_without = 0, 0
+    for seed in range(20):
+        measured = Measured(seed)
+        columns = measured.columns
+        fit = fit_malus(columns["angle_deg"], columns["energy_j"], columns["energy_error_j"])
+        drift = procedure_module._drift(measured.all_columns["energy_j"][measured.all_columns["reference"] == 1])
+        low, high = procedure_module._with_drift(fit.maximum, drift).ci95
+        at_the_end = 38e-6 * measured.light_share[-1]
+        held += low <= at_the_end <= high
+        held_without += fit.maximum.ci95[0] <= at_the_end <= fit.maximum.ci95[1]
+    assert stats.binomtest(held, 20, 0.95, alternative="less").pvalue > 0.01, held
+    assert held_without < held
 
 
 @pytest.mark.slow
