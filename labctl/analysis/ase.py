@@ -6,15 +6,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from labctl.analysis.definitions import Definition, other_definitions
 from labctl.analysis.estimate import finite_or_none
 from labctl.analysis.hinge import Array
 from labctl.analysis.knee import loglog_knee
-from labctl.analysis.linewidth import LineResult, Shape, line_result
+from labctl.analysis.linewidth import NO_RESPONSE, InstrumentResponse, LineResult, line_result
 from labctl.analysis.photodamage import Photodamage, photodamage
 from labctl.analysis.spectrum import ASELine, PLShape, TwoComponents, fit_pl_shape, fit_two_components, single_line
+from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.analysis.threshold import NoThreshold, ThresholdFit
 
 LINE_AT = 2.0
@@ -94,62 +95,34 @@ def jitter_factor(slope: float, pulse_rms: float) -> float:
 
 
 def analyse_sweep(
-    fluence: ArrayLike,
-    intensity: ArrayLike,
+    sweep: SweepArrays,
     *,
-    fluence_error: ArrayLike | None = None,
-    intensity_error: ArrayLike | None = None,
-    saturated: ArrayLike | None = None,
-    wavelength_nm: ArrayLike | None = None,
-    spectra: ArrayLike | None = None,
-    stage: ArrayLike | None = None,
-    instrument_fwhm_nm: float = 0.0,
-    instrument_shape: Shape = "gaussian",
-    convention: str = "peak_gauss",
-    fluence_unit: str = "uJ/cm^2",
+    response: InstrumentResponse = NO_RESPONSE,
     pulse_rms: float | None = None,
     gain: tuple[ArrayLike, ArrayLike] | None = None,
 ) -> SweepAnalysis:
     """Analyse a fluence sweep.
 
-    All arrays of length n in the order of acquisition (the photodamage check needs it).
-
-    :param fluence: [n] in ``fluence_unit``, > 0. :param intensity: [n], background-subtracted band intensity.
-    :param fluence_error: [n] or one number, standard deviation; likewise ``intensity_error``.
-    :param saturated: [n] bool, points whose detector was at full scale; they enter no fit.
-    :param wavelength_nm: [n_px], ascending. :param spectra: [n, n_px], background-subtracted counts per pulse or s.
-    :param stage: [n] labels; "return" marks the points taken after the sweep at its lowest fluences, any other label
-        is the sweep. :param instrument_fwhm_nm: width of the spectrograph's response, nm.
+    :param response: The spectrograph's own line, which is taken out of the width of the ASE line.
     :param pulse_rms: relative pulse-to-pulse noise of the laser. :param gain: (fluence, net modal gain) if known.
 
     A sweep without threshold is a result, not an error: ``threshold`` is then None. Malformed input raises ValueError.
     """
-    f, i = np.asarray(fluence, dtype=float), np.asarray(intensity, dtype=float)
-    full = np.zeros(f.shape, bool) if saturated is None else np.asarray(saturated, dtype=bool)
-    returned = np.zeros(f.shape, bool) if stage is None else np.asarray(stage).astype(str) == "return"
-    if f.ndim != 1 or not f.shape == i.shape == full.shape == returned.shape:
-        raise ValueError(f"fluence, intensity, saturated and stage must be [n], got {f.shape}, {i.shape}, {full.shape}")
-    sf = _per_point(fluence_error, f)
-    si = _per_point(intensity_error, f)
-    usable = np.isfinite(i) & (i > 0) & ~full
-    threshold, verdict = _threshold(f, i, sf, si, full, ~returned, convention, fluence_unit)
+    threshold, verdict = _threshold(sweep)
     warnings = [str(verdict)] if verdict is not None else []
     warnings += () if threshold is None else threshold.warnings
-    relative = _relative_error(f, i, sf, si, threshold)
+    relative = _relative_error(sweep, threshold)
     shape, parts = None, None
     points: tuple[SweepPoint, ...] = ()
-    if spectra is not None and wavelength_nm is not None:
-        wavelengths, rows = np.asarray(wavelength_nm, dtype=float), np.asarray(spectra, dtype=float)
-        if rows.shape != (f.size, wavelengths.size):
-            raise ValueError(f"spectra must have shape {(f.size, wavelengths.size)}, got {rows.shape}")
+    if sweep.spectra is not None and sweep.wavelength_nm is not None:
         try:
-            shape, parts = _components(wavelengths, rows, f, usable, returned, threshold)
+            shape, parts = _components(sweep.wavelength_nm, sweep.spectra, sweep, threshold)
         except ValueError as reason:
             warnings.append(f"spectra not split into PL and ASE: {reason}")
-        points = _points(wavelengths, rows, f, parts)
+        points = _points(sweep.wavelength_nm, sweep.spectra, sweep.fluence, parts)
     line = None
     if threshold is not None and parts is not None:
-        line = _ase_line(f, usable, parts, threshold.value, instrument_fwhm_nm, instrument_shape)
+        line = _ase_line(sweep, parts, threshold.value, response)
         if line is None:
             warnings.append("no ASE line clearly above the threshold: its peak and width are not given")
         elif line.fwhm_deconvolved_nm is None:
@@ -158,10 +131,11 @@ def analyse_sweep(
             )
     definitions: dict[str, Definition] = {}
     if threshold is not None:
-        definitions = _definitions(threshold, f, i, relative, usable & ~returned, points if parts else (), gain)
+        definitions = _definitions(threshold, sweep, relative, points if parts else (), gain)
     slope = 1.0 if threshold is None else threshold.slope_below
-    damage = photodamage(f, np.where(usable, i, 1.0), relative, returned, usable, slope)
-    warnings += _sweep_warnings(f, usable, full, returned, damage, pulse_rms)
+    intensity = np.where(sweep.usable, sweep.intensity, 1.0)
+    damage = photodamage(sweep.fluence, intensity, relative, sweep.returned, sweep.usable, slope)
+    warnings += _sweep_warnings(sweep, damage, pulse_rms)
     return SweepAnalysis(
         threshold=threshold,
         no_threshold=None if verdict is None else str(verdict),
@@ -178,26 +152,19 @@ def analyse_sweep(
     )
 
 
-def _threshold(
-    f: Array,
-    i: Array,
-    sf: Array | None,
-    si: Array | None,
-    full: NDArray[np.bool_],
-    sweep: NDArray[np.bool_],
-    convention: str,
-    unit: str,
-) -> tuple[ThresholdFit | None, NoThreshold | None]:
+def _threshold(sweep: SweepArrays) -> tuple[ThresholdFit | None, NoThreshold | None]:
     """Return the knee of the points of the sweep proper, or the verdict that there is none."""
+    use = ~sweep.returned
+    sf, si = sweep.fluence_error, sweep.intensity_error
     try:
         fit = loglog_knee(
-            f[sweep],
-            i[sweep],
-            fluence_error=None if sf is None else sf[sweep],
-            intensity_error=None if si is None else si[sweep],
-            saturated=full[sweep],
-            convention=convention,
-            fluence_unit=unit,
+            sweep.fluence[use],
+            sweep.intensity[use],
+            fluence_error=None if sf is None else sf[use],
+            intensity_error=None if si is None else si[use],
+            saturated=sweep.saturated[use],
+            convention=sweep.convention,
+            fluence_unit=sweep.fluence_unit,
         )
     except NoThreshold as verdict:
         return None, verdict
@@ -206,20 +173,18 @@ def _threshold(
 
 def _definitions(
     threshold: ThresholdFit,
-    f: Array,
-    i: Array,
+    sweep: SweepArrays,
     relative: Array,
-    use: NDArray[np.bool_],
     points: tuple[SweepPoint, ...],
     gain: tuple[ArrayLike, ArrayLike] | None,
 ) -> dict[str, Definition]:
-    chosen = np.flatnonzero(use)
-    order = chosen[np.argsort(f[chosen], kind="stable")]
+    chosen = np.flatnonzero(sweep.usable & ~sweep.returned)
+    order = chosen[np.argsort(sweep.fluence[chosen], kind="stable")]
     spectral = np.array([(points[k].pl_area, points[k].ase_area, points[k].fwhm_nm) for k in order]) if points else None
     return other_definitions(
         threshold.value,
-        f[order],
-        i[order],
+        sweep.fluence[order],
+        sweep.intensity[order],
         relative[order],
         None if spectral is None else spectral[:, 0],
         None if spectral is None else spectral[:, 1],
@@ -229,12 +194,9 @@ def _definitions(
     )
 
 
-def _per_point(values: ArrayLike | None, like: Array) -> Array | None:
-    return None if values is None else np.broadcast_to(np.asarray(values, dtype=float), like.shape)
-
-
-def _relative_error(f: Array, i: Array, sf: Array | None, si: Array | None, threshold: ThresholdFit | None) -> Array:
+def _relative_error(sweep: SweepArrays, threshold: ThresholdFit | None) -> Array:
     """Return the relative error of the intensity at given fluence; without given errors, the scatter about the knee."""
+    f, i, sf, si = sweep.fluence, sweep.intensity, sweep.fluence_error, sweep.intensity_error
     if si is None:
         scatter = 0.03 if threshold is None else threshold.scatter
         return np.full(f.shape, scatter)
@@ -244,16 +206,12 @@ def _relative_error(f: Array, i: Array, sf: Array | None, si: Array | None, thre
 
 
 def _components(
-    wavelength_nm: Array,
-    spectra: Array,
-    fluence: Array,
-    usable: NDArray[np.bool_],
-    returned: NDArray[np.bool_],
-    threshold: ThresholdFit | None,
+    wavelength_nm: Array, spectra: Array, sweep: SweepArrays, threshold: ThresholdFit | None
 ) -> tuple[PLShape, list[TwoComponents]]:
     """Freeze the PL shape on the lowest fluences, then split every spectrum, from the highest fluence down."""
+    fluence, usable = sweep.fluence, sweep.usable
     ascending = np.argsort(fluence, kind="stable")
-    low = [k for k in ascending if usable[k] and not returned[k]]
+    low = [k for k in ascending if usable[k] and not sweep.returned[k]]
     if threshold is not None:
         below = [k for k in low if fluence[k] < 0.5 * threshold.value]
         low = below or low
@@ -296,15 +254,11 @@ def _points(
 
 
 def _ase_line(
-    fluence: Array,
-    usable: NDArray[np.bool_],
-    parts: list[TwoComponents],
-    threshold: float,
-    instrument_fwhm_nm: float,
-    shape: Shape,
+    sweep: SweepArrays, parts: list[TwoComponents], threshold: float, response: InstrumentResponse
 ) -> LineResult | None:
     """Return the ASE line at twice the threshold, from a straight line through the points around it."""
-    found = np.array([part.significant for part in parts]) & usable
+    fluence = sweep.fluence
+    found = np.array([part.significant for part in parts]) & sweep.usable
     near = found & (fluence > _LINE_RANGE[0] * threshold) & (fluence < _LINE_RANGE[1] * threshold)
     if near.sum() < 3:
         near = found & (fluence > _CLEARLY_ABOVE * threshold)
@@ -314,7 +268,7 @@ def _ase_line(
     chosen = [part for part, use in zip(parts, near, strict=True) if use]
     peak, peak_sd = _at_zero(u, np.array([(p.ase_peak_nm, p.ase_peak_error_nm) for p in chosen]))
     fwhm, fwhm_sd = _at_zero(u, np.array([(p.ase_fwhm_nm, p.ase_fwhm_error_nm) for p in chosen]))
-    return line_result(peak, peak_sd, fwhm, fwhm_sd, instrument_fwhm_nm, shape=shape)
+    return line_result(peak, peak_sd, fwhm, fwhm_sd, response)
 
 
 def _at_zero(u: Array, values: Array) -> tuple[float, float]:
@@ -331,23 +285,16 @@ def _at_zero(u: Array, values: Array) -> tuple[float, float]:
     return float(solution[0]), float(np.sqrt(covariance[0, 0]))
 
 
-def _sweep_warnings(
-    fluence: Array,
-    usable: NDArray[np.bool_],
-    full: NDArray[np.bool_],
-    returned: NDArray[np.bool_],
-    damage: Photodamage,
-    pulse_rms: float | None,
-) -> list[str]:
+def _sweep_warnings(sweep: SweepArrays, damage: Photodamage, pulse_rms: float | None) -> list[str]:
     warnings = []
-    sweep = fluence[~returned]
-    if sweep.size >= 4 and np.mean(np.diff(sweep) < 0) > 0.5:
+    swept = sweep.fluence[~sweep.returned]
+    if swept.size >= 4 and np.mean(np.diff(swept) < 0) > 0.5:
         warnings.append(
             "the fluence was swept downwards: photodamage at the top then shifts the threshold (up to +13 %)"
         )
-    if full.any():
-        warnings.append(f"{int(full.sum())} saturated points were left out of all fits")
-    dropped = int(np.sum(~usable & ~full))
+    if sweep.saturated.any():
+        warnings.append(f"{int(sweep.saturated.sum())} saturated points were left out of all fits")
+    dropped = int(np.sum(~sweep.usable & ~sweep.saturated))
     if dropped:
         warnings.append(f"{dropped} points with intensity <= 0 after background subtraction were left out")
     if damage.damaged and damage.ratio is not None:

@@ -13,6 +13,22 @@ Shape = Literal["gaussian", "lorentzian", "voigt"]
 
 
 @dataclass(frozen=True)
+class InstrumentResponse:
+    """Line of a spectrograph for monochromatic light: full width at half maximum with its standard error, nm.
+
+    ``shape`` says how it combines with the line measured, see `deconvolve_width`.
+    """
+
+    fwhm_nm: float = 0.0
+    fwhm_error_nm: float = 0.0
+    shape: Shape = "gaussian"
+
+
+NO_RESPONSE = InstrumentResponse()
+"""A spectrograph that does not broaden lines."""
+
+
+@dataclass(frozen=True)
 class LineResult:
     """Peak, full width at half maximum and Q = lambda/width of a line. Lengths in nm, Q without unit.
 
@@ -70,14 +86,14 @@ def line_result(
     peak_sd_nm: float,
     fwhm_nm: float,
     fwhm_sd_nm: float,
-    instrument_fwhm_nm: float = 0.0,
-    instrument_sd_nm: float = 0.0,
-    shape: Shape = "gaussian",
+    response: InstrumentResponse = NO_RESPONSE,
 ) -> LineResult:
-    """Combine a measured peak and width (standard deviations beside them, nm) with the instrument's width.
+    """Combine a measured peak and width (standard deviations beside them, nm) with the instrument's line.
 
-    Errors are propagated to first order; the intervals of Q are those of the width turned over, so not symmetric.
+    The error of the instrument's width enters the deconvolved values. Errors are propagated to first order; the
+    intervals of Q are those of the width turned over, so not symmetric.
     """
+    instrument_fwhm_nm, shape = response.fwhm_nm, response.shape
     peak, fwhm = Estimate.from_sd(peak_nm, peak_sd_nm, "nm"), Estimate.from_sd(fwhm_nm, fwhm_sd_nm, "nm")
     own = deconvolve_width(fwhm_nm, instrument_fwhm_nm, shape)
     deconvolved = None
@@ -87,7 +103,7 @@ def line_result(
         # Wider instrument, narrower line; the shift of scale w -> c w gives that derivative without a second step.
         by_instrument = (own - fwhm_nm * by_fwhm) / instrument_fwhm_nm if instrument_fwhm_nm > 0 else 0.0
         deconvolved = Estimate.from_sd(
-            own, float(np.hypot(by_fwhm * fwhm_sd_nm, by_instrument * instrument_sd_nm)), "nm"
+            own, float(np.hypot(by_fwhm * fwhm_sd_nm, by_instrument * response.fwhm_error_nm)), "nm"
         )
     return LineResult(
         peak_nm=peak,

@@ -36,6 +36,7 @@ from labctl.config.table import (
     PulseEnergyUj,
     ShortText,
     Table,
+    WavelengthErrorNm,
     WavelengthNm,
 )
 from labctl.errors import ConfigError, Problem
@@ -69,6 +70,9 @@ class SpectrometerConfig(Table):
     wavelength_offset_nm: Annotated[float, InUnit("nm", at_least=-50, at_most=50, example="0.12 nm")] = Field(
         alias="wavelength_offset", default=0.0
     )
+    wavelength_error_nm: WavelengthErrorNm | None = Field(alias="wavelength_error", default=None)
+    """One standard deviation of the axis that all wavelengths share; None if nobody has stated it."""
+    instrument_fwhm_error_nm: WavelengthErrorNm = Field(alias="instrument_fwhm_error", default=0.0)
     temperature_c: Annotated[float, InUnit("degC", at_least=-150, at_most=40, example="-60 degC")] = Field(
         alias="temperature"
     )

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from labctl.config.fault import Fault, as_toml
 from labctl.config.quantity import InUnit
-from labctl.config.table import Fraction, SpotSizeMm, Table, WavelengthNm
+from labctl.config.table import Fraction, SpotSizeErrorMm, SpotSizeMm, Table, WavelengthNm
 from labctl.quantities import Convention, FlatTopSpot, GaussianSpot, RectangleSpot, SpotGeometry, StripeSpot
 
 SHORT_PULSE_FS = 1e4
@@ -42,7 +43,14 @@ class StripeConfig(Incidence):
 
     shape: Literal["stripe"]
     length_mm: SpotSizeMm = Field(alias="length")
+    length_error_mm: SpotSizeErrorMm = Field(alias="length_error", default=0.0)
     half_width_mm: SpotSizeMm = Field(alias="half_width")
+    half_width_error_mm: SpotSizeErrorMm = Field(alias="half_width_error", default=0.0)
+
+    @property
+    def relative_area_error(self) -> float:
+        """Get the standard error of the area as a share of it."""
+        return math.hypot(self.length_error_mm / self.length_mm, self.half_width_error_mm / self.half_width_mm)
 
     def spot(self) -> StripeSpot:
         """Get the spot as a quantity."""
@@ -54,7 +62,14 @@ class GaussianConfig(Incidence):
 
     shape: Literal["gaussian"]
     radius_x_mm: SpotSizeMm = Field(alias="radius_x")
+    radius_x_error_mm: SpotSizeErrorMm = Field(alias="radius_x_error", default=0.0)
     radius_y_mm: SpotSizeMm = Field(alias="radius_y")
+    radius_y_error_mm: SpotSizeErrorMm = Field(alias="radius_y_error", default=0.0)
+
+    @property
+    def relative_area_error(self) -> float:
+        """Get the standard error of the area as a share of it."""
+        return math.hypot(self.radius_x_error_mm / self.radius_x_mm, self.radius_y_error_mm / self.radius_y_mm)
 
     def spot(self) -> GaussianSpot:
         """Get the spot as a quantity."""
@@ -66,6 +81,14 @@ class FlatTopConfig(Incidence):
 
     shape: Literal["flat_top"]
     area_mm2: Annotated[float, InUnit("mm^2", at_least=1e-8, at_most=1e4, example="0.12 mm^2")] = Field(alias="area")
+    area_error_mm2: Annotated[float, InUnit("mm^2", at_least=0, at_most=1e4, example="0.01 mm^2")] = Field(
+        alias="area_error", default=0.0
+    )
+
+    @property
+    def relative_area_error(self) -> float:
+        """Get the standard error of the area as a share of it."""
+        return self.area_error_mm2 / self.area_mm2
 
     def spot(self) -> FlatTopSpot:
         """Get the spot as a quantity."""
@@ -77,7 +100,14 @@ class RectangleConfig(Incidence):
 
     shape: Literal["rectangle"]
     axis_a_mm: SpotSizeMm = Field(alias="axis_a")
+    axis_a_error_mm: SpotSizeErrorMm = Field(alias="axis_a_error", default=0.0)
     axis_b_mm: SpotSizeMm = Field(alias="axis_b")
+    axis_b_error_mm: SpotSizeErrorMm = Field(alias="axis_b_error", default=0.0)
+
+    @property
+    def relative_area_error(self) -> float:
+        """Get the standard error of the area as a share of it."""
+        return math.hypot(self.axis_a_error_mm / self.axis_a_mm, self.axis_b_error_mm / self.axis_b_mm)
 
     def spot(self) -> RectangleSpot:
         """Get the spot as a quantity."""
@@ -112,6 +142,11 @@ class PumpConfig(Table):
             choices = ", ".join(f'"{name}"' for name in _CONVENTIONS[spot.shape])
             raise Fault(as_toml(convention), f"for the shape {spot.shape}: {choices}")
         return convention
+
+    @property
+    def systematic_relative_error(self) -> float:
+        """Get the relative error that all fluences share: pick-off ratio and area of the spot in quadrature."""
+        return math.hypot(self.pick_off_ratio_error / self.pick_off_ratio, self.spot.relative_area_error)
 
     def geometry(self) -> SpotGeometry:
         """Get what turns a pulse energy at the sample into a fluence."""

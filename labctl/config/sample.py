@@ -23,6 +23,9 @@ class ExcitationConfig(Table):
     cross_section_cm2: Annotated[float, InUnit("cm^2", at_least=1e-20, at_most=1e-9, example="2.6e-14 cm^2")] = Field(
         alias="cross_section"
     )
+    cross_section_error_cm2: Annotated[float, InUnit("cm^2", at_least=0, at_most=1e-9, example="4e-15 cm^2")] | None = (
+        Field(alias="cross_section_error", default=None)
+    )
     wavelength_nm: WavelengthNm = Field(alias="wavelength")
 
 

@@ -28,6 +28,8 @@ LineWidthNm = Annotated[float, InUnit("nm", above=0, at_most=200, example="0.2 n
 FluenceUjCm2 = Annotated[float, InUnit("uJ/cm^2", above=0, at_most=1e7, example="28 uJ/cm^2")]
 SpotSizeMm = Annotated[float, InUnit("mm", at_least=1e-4, at_most=100, example="150 um")]
 """From 0.1 µm, below any focus, to 100 mm, beyond any optics of a bench."""
+SpotSizeErrorMm = Annotated[float, InUnit("mm", at_least=0, at_most=100, example="10 um")]
+WavelengthErrorNm = Annotated[float, InUnit("nm", at_least=0, at_most=50, example="0.05 nm")]
 PulseEnergyUj = Annotated[float, InUnit("uJ", above=0, at_most=1e6, example="5 uJ")]
 AngleDeg = Annotated[float, InUnit("deg", at_least=-360, at_most=360, example="12.3 deg")]
 AngleErrorDeg = Annotated[float, InUnit("deg", at_least=0, at_most=45, example="0.015 deg")]

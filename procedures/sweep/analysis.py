@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.analysis.ase import SweepAnalysis, analyse_sweep
+from labctl.analysis.linewidth import NO_RESPONSE, InstrumentResponse
+from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.config.bench import BenchConfig, parse_bench
+from labctl.config.sample import SampleConfig, parse_sample
 from labctl.errors import InputError
 from labctl.quantities import Spectrum, excitons_per_particle
 from procedures.sweep.frames import Frames
@@ -19,6 +22,8 @@ from procedures.sweep.spectra import band_mask, band_sum
 
 Array = NDArray[np.float64]
 _OVERLAP_TOLERANCE = 0.03
+_LONG_PULSE_FS = 1e6
+"""Beyond a nanosecond multiexcitons decay while they are made."""
 _MIN_POINTS = 5
 
 
@@ -71,7 +76,7 @@ def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
     bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
     columns = run.columns("points")
     light = emission(run, band_nm)
-    found = analyse_sweep(
+    sweep = SweepArrays.of(
         columns["fluence_uj_cm2"],
         light.intensity,
         fluence_error=columns["fluence_error_uj_cm2"],
@@ -80,13 +85,13 @@ def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
         wavelength_nm=light.wavelength_nm,
         spectra=light.spectra,
         stage=columns["stage"],
-        instrument_fwhm_nm=bench.spectrometer.instrument_fwhm_nm if bench.spectrometer else 0.0,
         convention=bench.pump.convention if bench.pump else "peak_gauss",
-        pulse_rms=_pulse_rms(columns),
     )
+    found = analyse_sweep(sweep, response=_response(bench), pulse_rms=_pulse_rms(columns))
     full = found.as_dict()
-    warnings = [*full.pop("warnings"), *_overlap_warnings(columns)]
-    return {"result": _result(found, bench, run.header["parameters"]), **full, "warnings": warnings}
+    result = _result(found, bench, _sample(run), run.header["parameters"])
+    warnings = [*full.pop("warnings"), *_overlap_warnings(columns), *_long_pulse_warnings(result, bench)]
+    return {"result": result, **full, "warnings": warnings}
 
 
 def _frames(run: Any, axis: Array) -> Frames:
@@ -132,17 +137,34 @@ def _pulse_rms(columns: Mapping[str, Any]) -> float | None:
     return float(np.median(ratio[np.isfinite(ratio)])) if np.isfinite(ratio).any() else None
 
 
-def _result(found: SweepAnalysis, bench: BenchConfig, parameters: Mapping[str, Any]) -> dict[str, Any]:
+def _response(bench: BenchConfig) -> InstrumentResponse:
+    spectrometer = bench.spectrometer
+    if spectrometer is None:
+        return NO_RESPONSE
+    return InstrumentResponse(spectrometer.instrument_fwhm_nm, spectrometer.instrument_fwhm_error_nm)
+
+
+def _sample(run: Any) -> SampleConfig | None:
+    """Get the sample file the run was taken with, if there was one."""
+    text = run.header["provenance"]["files"].get("sample")
+    return parse_sample(text, "sample") if text else None
+
+
+def _result(
+    found: SweepAnalysis, bench: BenchConfig, sample: SampleConfig | None, parameters: Mapping[str, Any]
+) -> dict[str, Any]:
     """Collect the numbers a reader looks for first; names are those of ``--json``."""
     result: dict[str, Any] = {}
     if found.threshold is not None:
-        result["threshold"] = {**found.threshold.as_dict(), "systematic_relative_error": _systematic(bench)}
+        systematic = bench.pump.systematic_relative_error if bench.pump else None
+        result["threshold"] = {**found.threshold.as_dict(), "systematic_relative_error": systematic}
         cross_section = parameters.get("cross_section")
         if cross_section is not None and bench.laser is not None:
             value = excitons_per_particle(found.threshold.value, cross_section, bench.laser.wavelength_nm)
             scale = value / found.threshold.value
             intervals = {name: [scale * bound for bound in getattr(found.threshold, name)] for name in ("ci68", "ci95")}
-            result["excitons_at_threshold"] = {"value": value, "unit": "", **intervals}
+            common = _excitons_systematic(systematic, cross_section, sample)
+            result["excitons_at_threshold"] = {"value": value, "unit": "", **intervals, **common}
     line = found.ase_line
     if line is not None:
         named = {
@@ -153,11 +175,37 @@ def _result(found: SweepAnalysis, bench: BenchConfig, parameters: Mapping[str, A
             "q_deconvolved": line.q_deconvolved,
         }
         result.update({name: estimate.as_dict() for name, estimate in named.items() if estimate is not None})
+        axis_error_nm = bench.spectrometer.wavelength_error_nm if bench.spectrometer else None
+        result["ase_peak"]["systematic_error_nm"] = axis_error_nm
     return result
 
 
-def _systematic(bench: BenchConfig) -> float | None:
-    return bench.pump.pick_off_ratio_error / bench.pump.pick_off_ratio if bench.pump else None
+def _excitons_systematic(
+    fluence: float | None, cross_section_cm2: float, sample: SampleConfig | None
+) -> dict[str, float | bool | None]:
+    """Relative error that the fluences and the cross-section have in common for all points; says what it holds.
+
+    The error in the sample file belongs to the cross-section in it, not to one that was given in its place.
+    """
+    excitation = sample.sample.excitation if sample is not None else None
+    known = (
+        excitation.cross_section_error_cm2
+        if excitation is not None and math.isclose(excitation.cross_section_cm2, cross_section_cm2, rel_tol=1e-9)
+        else None
+    )
+    total = None if fluence is None else math.hypot(fluence, (known or 0.0) / cross_section_cm2)
+    return {"systematic_relative_error": total, "cross_section_error_known": known is not None}
+
+
+def _long_pulse_warnings(result: Mapping[str, Any], bench: BenchConfig) -> list[str]:
+    if "excitons_at_threshold" not in result or bench.laser is None:
+        return []
+    if bench.laser.pulse_duration_fs <= _LONG_PULSE_FS:
+        return []
+    return [
+        f"excitons at the threshold count what a pulse of {bench.laser.pulse_duration_fs * 1e-6:g} ns excites, not what"
+        " is there at a time: multiexcitons decay during it, the population is smaller"
+    ]
 
 
 def _overlap_warnings(columns: Mapping[str, Any]) -> list[str]:

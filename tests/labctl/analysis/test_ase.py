@@ -7,7 +7,9 @@ import pytest
 
 from labctl.analysis.ase import analyse_sweep, jitter_factor
 from labctl.analysis.definitions import other_definitions
+from labctl.analysis.linewidth import InstrumentResponse
 from labctl.analysis.photodamage import photodamage
+from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.analysis.sweep_design import coarse_fluences, refine_fluences
 
 COARSE, FINE = coarse_fluences(28.0), refine_fluences(28.0)
@@ -25,7 +27,7 @@ def measure(film, seed, loss=0.0, fluence=FLUENCE):
     return (rng.poisson(clean * scale) + rng.normal(0, 4, clean.shape)) / scale
 
 
-def analyse(film, spectra, **changes):
+def analyse(film, spectra, response=InstrumentResponse(0.2), gain=None, **changes):
     intensity = spectra.sum(axis=1)
     arguments = {
         "fluence_error": 0.01 * FLUENCE,
@@ -33,10 +35,9 @@ def analyse(film, spectra, **changes):
         "wavelength_nm": film.wavelength_nm,
         "spectra": spectra,
         "stage": STAGE,
-        "instrument_fwhm_nm": 0.2,
-        "pulse_rms": 0.015,
     }
-    return analyse_sweep(FLUENCE, intensity, **(arguments | changes))
+    sweep = SweepArrays.of(FLUENCE, intensity, **(arguments | changes))
+    return analyse_sweep(sweep, response=response, pulse_rms=0.015, gain=gain)
 
 
 @pytest.fixture(scope="module")
@@ -127,20 +128,20 @@ def test_missing_or_impossible_photodamage_check(film):
     down = np.argsort(-FLUENCE[:32], kind="stable")
     fluence = np.concatenate([FLUENCE[:32][down], COARSE[:3]])
     intensity = film.intensity(fluence)
-    descending = analyse_sweep(fluence, intensity, intensity_error=0.01 * intensity, stage=STAGE)
+    descending = analyse_sweep(SweepArrays.of(fluence, intensity, intensity_error=0.01 * intensity, stage=STAGE))
     assert any("downwards" in text for text in descending.warnings)
     assert descending.photodamage.ratio is None and "descending" in descending.photodamage.reason
 
 
 def test_without_spectra_or_threshold(film):
     intensity = film.intensity(FLUENCE)
-    bare = analyse_sweep(FLUENCE, intensity)
+    bare = analyse_sweep(SweepArrays.of(FLUENCE, intensity))
     assert bare.threshold is not None and bare.pl_shape is None and bare.ase_line is None
     assert bare.definitions["fwhm_half"].reason == "no spectra"
     assert bare.definitions["max_slope"].value is not None
     straight = analyse(film, np.linspace(1, 40, FLUENCE.size)[:, None] * film.pl, stage=None)
     assert straight.threshold is None
-    line = analyse_sweep(FLUENCE, FLUENCE)
+    line = analyse_sweep(SweepArrays.of(FLUENCE, FLUENCE))
     assert line.threshold is None and line.no_threshold_reason == "slope does not change" and line.definitions == {}
     assert line.no_threshold in line.warnings
     json.dumps(line.as_dict(), allow_nan=False)
@@ -159,9 +160,10 @@ def test_saturated_spectra_enter_nothing(film):
 def test_spectra_without_a_line_do_not_stop_the_threshold(film):
     noise = np.random.default_rng(0).normal(0, 1, (FLUENCE.size, film.wavelength_nm.size))
     intensity = film.intensity(FLUENCE)
-    found = analyse_sweep(
+    sweep = SweepArrays.of(
         FLUENCE, intensity, intensity_error=0.03 * intensity, wavelength_nm=film.wavelength_nm, spectra=noise
     )
+    found = analyse_sweep(sweep)
     assert found.threshold is not None and found.pl_shape is None
     assert any("not split" in text for text in found.warnings)
 
@@ -170,16 +172,27 @@ def test_warnings_of_the_measurement(film):
     spectra = measure(film, 0)
     intensity = spectra.sum(axis=1)
     intensity[0] = -1.0
-    found = analyse_sweep(FLUENCE, intensity, stage=STAGE, pulse_rms=0.08)
+    found = analyse_sweep(SweepArrays.of(FLUENCE, intensity, stage=STAGE), pulse_rms=0.08)
     assert any("pulse noise 8.0 %" in text for text in found.warnings)
     assert any("<= 0 after background" in text for text in found.warnings)
 
 
 def test_malformed_sweeps(film):
     with pytest.raises(ValueError, match="stage must be"):
-        analyse_sweep(FLUENCE, FLUENCE, stage=["sweep"])
+        SweepArrays.of(FLUENCE, FLUENCE, stage=["sweep"])
     with pytest.raises(ValueError, match="spectra must have shape"):
-        analyse_sweep(FLUENCE, film.intensity(FLUENCE), wavelength_nm=film.wavelength_nm, spectra=np.ones((2, 512)))
+        SweepArrays.of(FLUENCE, FLUENCE, wavelength_nm=film.wavelength_nm, spectra=np.ones((2, 512)))
+    with pytest.raises(ValueError, match="go together"):
+        SweepArrays.of(FLUENCE, FLUENCE, spectra=np.ones((FLUENCE.size, 512)))
+
+
+def test_the_error_of_the_instruments_width_reaches_the_line(film):
+    spectra = measure(film, 0)
+    exact, vague = (analyse(film, spectra, InstrumentResponse(2.0, error)).ase_line for error in (0.0, 0.5))
+    assert exact.fwhm_nm == vague.fwhm_nm
+    expected = 2.0 / exact.fwhm_deconvolved_nm.value * 0.5  # of w = sqrt(observed^2 - instrument^2)
+    assert vague.fwhm_deconvolved_nm.sd == pytest.approx(np.hypot(exact.fwhm_deconvolved_nm.sd, expected), rel=1e-3)
+    assert vague.q_deconvolved.sd > exact.q_deconvolved.sd
 
 
 def test_jitter_factor_against_an_average():

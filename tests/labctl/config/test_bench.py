@@ -16,6 +16,7 @@ from labctl.config import bench as bench_module
 from labctl.config import registry
 from labctl.config.bench import load_bench, parse_bench
 from labctl.config.locate import locate
+from labctl.config.pump import PumpConfig
 from labctl.errors import ConfigError, Problem
 from labctl.quantities import Convention, StripeSpot
 
@@ -64,6 +65,26 @@ def test_the_pump_knows_its_geometry() -> None:
     assert geometry.convention is Convention.PEAK_GAUSS
     # F = E sqrt(2/pi) / (L w): 0.1 uJ on 1 mm x 150 um.
     assert geometry.fluence(1e-7).uj_cm2 == pytest.approx(0.1 * 0.797885 / (0.1 * 0.015), rel=1e-5)
+    # Ratio 1 %, length 1 %, half width 2 %.
+    assert bench.pump.systematic_relative_error == pytest.approx(6**0.5 * 0.01)
+
+
+@pytest.mark.parametrize(
+    ("spot", "error"),
+    [
+        ({"shape": "stripe", "length": "1 mm", "half_width": "100 um"}, 0.0),
+        ({"shape": "gaussian", "radius_x": "1 mm", "radius_y": "2 mm", "radius_y_error": "60 um"}, 0.03),
+        ({"shape": "flat_top", "area": "0.5 mm^2", "area_error": "0.02 mm^2"}, 0.04),
+        ({"shape": "rectangle", "axis_a": "300 um", "axis_a_error": "9 um", "axis_b": "1 mm"}, 0.03),
+    ],
+)
+def test_the_error_of_the_area_follows_from_the_shape(spot: dict[str, str], error: float) -> None:
+    conventions = {"flat_top": "flat_top", "rectangle": "rect_axes_product"}
+    pump = PumpConfig.model_validate(
+        {"pick_off_ratio": 1.0, "spot": spot, "convention": conventions.get(spot["shape"], "peak_gauss")}
+    )
+    assert pump.spot.relative_area_error == pytest.approx(error)
+    assert pump.systematic_relative_error == pytest.approx(error)
 
 
 @pytest.mark.parametrize(

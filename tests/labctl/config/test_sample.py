@@ -14,6 +14,7 @@ def test_the_shipped_sample() -> None:
     assert (sample.expected_pl_nm, sample.expected_ase_nm, sample.expected_threshold_uj_cm2) == (641.0, 632.0, 28.0)
     assert sample.excitation is not None
     assert (sample.excitation.cross_section_cm2, sample.excitation.wavelength_nm) == (2.6e-14, 400.0)
+    assert sample.excitation.cross_section_error_cm2 == 5e-15
     assert config.truth is not None
     assert config.truth.data["kappa"] == 1.447
     assert "damage_fluence_uj_cm2" not in config.truth.data

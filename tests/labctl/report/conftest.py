@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from labctl.analysis.ase import analyse_sweep
+from labctl.analysis.linewidth import InstrumentResponse
+from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.store.journal import Journal
 from labctl.store.layout import ArrayField, Column, RowLayout
 from labctl.store.results import add_result
@@ -220,7 +222,7 @@ def _analysis(rows: list[dict[str, Any]], spectra: list[np.ndarray]) -> dict[str
         return {"result": {}, "warnings": [f"{len(rows)} points are too few for a threshold"]}
     names = ("fluence_uj_cm2", "band_intensity", "fluence_error_uj_cm2", "band_intensity_error")
     fluence, intensity, fluence_error, intensity_error = (np.array([row[name] for row in rows]) for name in names)
-    found = analyse_sweep(
+    sweep = SweepArrays.of(
         fluence,
         intensity,
         fluence_error=fluence_error,
@@ -229,8 +231,8 @@ def _analysis(rows: list[dict[str, Any]], spectra: list[np.ndarray]) -> dict[str
         wavelength_nm=WAVELENGTH_NM,
         spectra=np.array(spectra),
         stage=[row["stage"] for row in rows],
-        instrument_fwhm_nm=0.2,
     )
+    found = analyse_sweep(sweep, response=InstrumentResponse(0.2))
     result: dict[str, Any] = {}
     if found.threshold is not None:
         result["threshold"] = {**found.threshold.as_dict(), "systematic_relative_error": 0.01}

@@ -1,0 +1,72 @@
+"""What the analysis of a sweep says beside its statistical intervals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from labctl.store.run import Run, open_run
+from procedures.sweep.analysis import analyse
+
+EVERYTHING = (-math.inf, math.inf)
+
+
+class Edited:
+    """A stored run with lines of its files, or parameters, replaced."""
+
+    def __init__(self, run: Run, *replacements: tuple[str, str, str], **parameters: float) -> None:
+        self._run = run
+        files = dict(run.header["provenance"]["files"])
+        for name, old, new in replacements:
+            assert old in files[name]
+            files[name] = files[name].replace(old, new)
+        provenance = {**run.header["provenance"], "files": files}
+        self.header = {
+            **run.header,
+            "provenance": provenance,
+            "parameters": {**run.header["parameters"], **parameters},
+        }
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
+
+    def analysed(self) -> dict[str, Any]:
+        return analyse(self, EVERYTHING)
+
+
+@pytest.fixture
+def run(sweep) -> Iterator[Run]:
+    with open_run(sweep().run) as run:
+        yield run
+
+
+def test_what_all_points_share_stands_beside_the_intervals(run):
+    shipped = Edited(run).analysed()
+    result, excitons = shipped["result"], shipped["result"]["excitons_at_threshold"]
+    # Pick-off ratio 1 %, stripe 1 % long and 2 % wide; cross-section 5 in 26.
+    fluence = math.sqrt(0.01**2 + 0.01**2 + 0.02**2)
+    assert result["threshold"]["systematic_relative_error"] == pytest.approx(fluence)
+    assert excitons["systematic_relative_error"] == pytest.approx(math.hypot(fluence, 5 / 26))
+    assert excitons["cross_section_error_known"]
+    assert result["ase_peak"]["systematic_error_nm"] == 0.05
+    assert not any("excitons" in text for text in shipped["warnings"])
+
+    other = Edited(run, cross_section=1e-14).analysed()["result"]["excitons_at_threshold"]
+    assert not other["cross_section_error_known"], "the sample file's error is that of its own cross-section"
+    assert other["systematic_relative_error"] == pytest.approx(fluence)
+
+    vague = Edited(
+        run, ("bench", 'wavelength_error = "0.05 nm"', ""), ("bench", 'fwhm_error = "0.01 nm"', 'fwhm_error = "1 nm"')
+    ).analysed()["result"]
+    assert vague["ase_peak"]["systematic_error_nm"] is None
+    widths = [r["ase_fwhm_deconvolved"]["ci68"] for r in (result, vague)]
+    assert widths[1][1] - widths[1][0] > 3 * (widths[0][1] - widths[0][0])
+    assert vague["ase_fwhm"] == result["ase_fwhm"]
+
+
+def test_pulses_of_nanoseconds_do_not_make_a_population(run):
+    found = Edited(run, ("bench", 'pulse_duration = "100 fs"', 'pulse_duration = "5 ns"')).analysed()
+    assert any("pulse of 5 ns" in text and "population is smaller" in text for text in found["warnings"])
