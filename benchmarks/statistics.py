@@ -32,7 +32,7 @@ ADAPTIVE = np.concatenate([coarse_fluences(KNEE), refine_fluences(KNEE)])
 
 @dataclass(frozen=True)
 class Design:
-    """What is measured, where, and how well (relative errors); ``knee`` is None where the truth is a fit without noise."""
+    """What is measured, where, and how well (relative errors). Without ``knee`` the truth is the fit without noise."""
 
     name: str
     source: Callable[[Array], Array]
@@ -43,8 +43,8 @@ class Design:
 
     def fit(self, fluence: Array, intensity: Array) -> ThresholdFit:
         """Fit with the errors of the design."""
-        errors = {"fluence_error": self.sigma_f * fluence, "intensity_error": self.sigma_i * intensity}
-        return loglog_knee(fluence, intensity, **errors)
+        fluence_error, intensity_error = self.sigma_f * fluence, self.sigma_i * intensity
+        return loglog_knee(fluence, intensity, fluence_error=fluence_error, intensity_error=intensity_error)
 
     def measured(self, seed: int) -> ThresholdFit:
         """Measure once: the true fluence scatters about the one that is read, the signal about its own value."""
