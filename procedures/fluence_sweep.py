@@ -17,20 +17,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.analysis.frames import Frames
+from labctl.analysis.knee import MIN_POINTS
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
 from labctl.bench.bench import Bench, meter_reading_s
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
-from labctl.errors import Aborted, InputError
-from labctl.quantities import Spectrum, excitons_per_particle
+from labctl.errors import Aborted, InputError, InstrumentError
+from labctl.quantities import EnergyReading, Fluence, Spectrum, excitons_per_particle
 from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, SweepProcedure
 from procedures.sweep.analysis import analyse
 from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
-from procedures.sweep.frames import Frames
-from procedures.sweep.layout import POINT_COLUMNS, frame_layout, point_layout
+from procedures.sweep.layout import COSMIC, POINT_COLUMNS, SATURATED, frame_layout, point_layout
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
     RETAKES,
@@ -48,6 +49,11 @@ log = logging.getLogger(__name__)
 _COARSE_SPAN = (0.1, 5.0)
 _SAME_LINE_NM = 5.0
 _WEAK = 4.0
+_NOT_FULL = 0.8
+_PL_ALONE = 0.5
+_FEW_PULSES = 10
+_WIDEST_WINDOW = 1 / 3
+"""Window of a spectrograph on either side of the centre wavelength at most, as a share of it."""
 _MIN_FINE_POINTS = 5
 
 
@@ -104,17 +110,13 @@ class FluenceSweep(SweepProcedure):
         reach = reach_uj_cm2(bench)
         check_reach(fluences, reach)
         meter_s = meter_reading_s(bench, self.pulses)
-        expected = float(np.median(fluences)) if self.expected_threshold is None else self.expected_threshold
         stages = [dark_stage(ladder, self.dark_frames)]
         if self.scatter_frames:
-            stages.append(scatter_stage(min(expected, reach[1]), ladder, self.scatter_frames, meter_s))
+            stages.append(scatter_stage(min(self._middle_uj_cm2(), reach[1]), ladder, self.scatter_frames, meter_s))
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, meter_s, rate_hz))
-        warnings = (
-            []
-            if self.order == "ascending"
-            else ["descending order: photodamage at high fluence shifts the threshold (+13 % at 10 % loss)"]
-        )
+        self._check_band(bench)
+        warnings = self._plan_warnings(fluences, rate_hz)
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
         return Plan(tuple(stages), start_up_s, tuple(warnings))
 
@@ -125,17 +127,24 @@ class FluenceSweep(SweepProcedure):
         if config.spectrometer is None:
             raise InputError(f"the bench {config.name!r} has no [spectrometer]", where=config.file)
         pump.shutter.shut()
+        # The window is known only here: a band that is not in it must not cost the time to cool.
+        spectrometer.prepare(config.spectrometer.centre_wavelength_nm, config.spectrometer.grating)
+        self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm())
         spectrometer.start_cooling(config.spectrometer.temperature_c)
         pump.attenuator.home()
         if self.zero_meter:
             pump.prepare()
-        spectrometer.prepare(config.spectrometer.centre_wavelength_nm, config.spectrometer.grating)
-        spectrometer.wait_until_cold(config.spectrometer.cooling_timeout_s, self.stop_event)
         self._bench = bench
-        self._frames = Frames()
+        self._cooling_timeout_s = config.spectrometer.cooling_timeout_s
+        self._wait_until_cold()
+        self._frames = Frames(config.spectrometer.counts_per_electron)
         self._rows: list[Mapping[str, Any]] = []
-        self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm())
-        self._lines = LiveLines(spectrometer.wavelength_nm, self._band_mask)
+        self._lines = LiveLines(
+            spectrometer.wavelength_nm,
+            self._band_mask,
+            pl_below_uj_cm2=math.inf if self.order == "ascending" else _PL_ALONE * self._middle_uj_cm2(),
+            instrument_fwhm_nm=config.spectrometer.instrument_fwhm_nm,
+        )
 
     def streams(self, bench: Bench) -> Streams:
         """Rows of the sweep, and dark and scatter frames apart from them."""
@@ -154,13 +163,16 @@ class FluenceSweep(SweepProcedure):
                 column["band_intensity"],
                 saturated=np.array([row["saturated_pixels"] > 0 for row in coarse]),
             ).value
-            return self._settings(refine_fluences(found, stage.max_points, low, high))
+            settings = self._settings(refine_fluences(found, stage.max_points, low, high))
         except ValueError as reason:  # no threshold in the coarse pass, or none the bench can reach around
             log.warning("the fine pass is spread evenly: %s", reason)
-            return self._even_settings(stage)
+            settings = self._even_settings(stage)
+        self._coming[stage.name] = _fluences_of(settings)
+        return settings
 
     def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Measure one point of any stage."""
+        self._wait_until_cold()
         if point.stage == "dark":
             return self._measure_dark(point.settings["exposure_s"])
         if point.stage == "scatter":
@@ -178,25 +190,52 @@ class FluenceSweep(SweepProcedure):
 
     def _measure_dark(self, exposure_s: float) -> Record:
         self._bench.pump.shutter.shut()
-        frame = self._bench.spectrometer.acquire(exposure_s, self.dark_frames)
+        frame = self._bench.spectrometer.acquire(exposure_s, self.dark_frames, stop=self.stop_event)
+        if full := self._full_pixels(frame):
+            raise InstrumentError(
+                f"the dark frame at {frame.exposure_s:g} s is saturated in {full} pixels of the band",
+                role="detector",
+                state="shutter closed",
+                todo="keep room light out of the spectrograph; cool further; or shorten exposure-max",
+            )
         self._frames.add_dark(frame)
-        return Record(_frame_row(frame, 0.0, 0), {"spectrum": _single(frame.counts)})
+        return Record(_frame_row(frame, 0.0, 0.0), _arrays_of(frame))
 
     def _measure_scatter(self, fluence_uj_cm2: float, exposure_s: float) -> Record:
         """Take the pump scatter alone: everything as in the sweep, but no sample in the beam."""
         pump = self._bench.pump
         pump.set_fluence(fluence_uj_cm2)
         self._bench.ask_operator("sample out of beam", "Move the sample out of the pump beam; leave all else as it is.")
-        readings = []
         with pump.light(on_sample=False):
-            frame = self._bench.spectrometer.acquire(
-                exposure_s, self.scatter_frames, during=lambda: readings.append(pump.read_fluence(self.pulses))
-            )
+            frame, fluence, _ = self._lit(exposure_s, self.scatter_frames)
+            while self._full_pixels(frame) and frame.exposure_s > self.exposure_min * 1.001:
+                frame, fluence, _ = self._lit(self._ladder().shorter(frame.exposure_s), self.scatter_frames)
         self._bench.ask_operator("sample into beam", "Move the sample back into the pump beam, to the same spot.")
-        energy_j = readings[0][0].pulse_energy_j
+        if full := self._full_pixels(frame):
+            raise InstrumentError(
+                f"pump scatter saturates {full} pixels of the band at the shortest exposure",
+                role="detector",
+                state="shutter closed",
+                todo="put a long-pass filter before the slit, choose another band, or allow a shorter exposure-min",
+            )
         pulses = self._pulses_in(frame)
-        self._frames.add_scatter(frame, energy_j, pulses)
-        return Record(_frame_row(frame, energy_j, pulses), {"spectrum": _single(frame.counts)})
+        self._frames.add_scatter(frame, fluence.pulse_energy_j, pulses)
+        return Record(_frame_row(frame, fluence.pulse_energy_j, pulses), _arrays_of(frame))
+
+    def _lit(self, exposure_s: float, accumulations: int) -> tuple[Spectrum, Fluence, EnergyReading]:
+        """Take a spectrum, shutter open, and read the energy of the pulses in its first exposure.
+
+        The reading starts as soon as the first exposure has: light beyond a limit is found no later than by a reading
+        beforehand, and ends the exposure.
+        """
+        readings: list[tuple[Fluence, EnergyReading]] = []
+        spectrum = self._bench.spectrometer.acquire(
+            exposure_s,
+            accumulations,
+            during=lambda: readings.append(self._bench.pump.read_fluence(self.pulses)),
+            stop=self.stop_event,
+        )
+        return spectrum, *readings[0]
 
     def _measure_emission(self, point: Point) -> Record:
         bench, pump = self._bench, self._bench.pump
@@ -205,15 +244,16 @@ class FluenceSweep(SweepProcedure):
         ladder = self._ladder()
         exposure_s = ladder.choose(predicted_peak_rate(self._rows, set_fluence), bench.spectrometer.detector)
         with pump.light() as opening:
-            fluence, reading = pump.read_fluence(self.pulses)
-            spectrum = bench.spectrometer.acquire(exposure_s, self.averages)
-            spectrum = self._retaken(spectrum, ladder)
-            overlap_s, overlap_ratio = self._overlap(spectrum)
+            spectrum, fluence, reading = self._well_exposed(exposure_s, ladder)
+            peak_rate = self._frames.peak_rate(spectrum, self._band_mask)
+            before = self._overlap(spectrum, self._exposure_before(spectrum, ladder))
+            here = {"fluence_uj_cm2": fluence.uj_cm2, "peak_rate": peak_rate}
+            after = self._overlap(spectrum, self._exposure_after(point, spectrum, here, ladder))
         pulses = self._pulses_in(spectrum)
         # The meter and the camera see different pulses of the same laser; both means scatter.
         error = math.hypot(fluence.error_uj_cm2, fluence.uj_cm2 * reading.std_j / reading.mean_j / math.sqrt(pulses))
         signal, variance = self._frames.emission(spectrum, fluence.pulse_energy_j, pulses)
-        intensity, intensity_error = band_sum(signal, variance, self._band_mask)
+        intensity, intensity_error = band_sum(signal, variance, self._band_mask, pulses / spectrum.accumulations)
         line = self._lines.measure(signal / pulses, fluence.uj_cm2)
         row = {
             "stage": point.stage,
@@ -230,28 +270,30 @@ class FluenceSweep(SweepProcedure):
             "exposure_s": spectrum.exposure_s,
             "accumulations": spectrum.accumulations,
             "counted_pulses": pulses,
-            "peak_rate": self._frames.peak_rate(spectrum, self._band_mask),
+            "peak_rate": peak_rate,
             "saturated_pixels": int((spectrum.saturated & self._band_mask).sum()),
             "cosmic_pixels": int(spectrum.cosmic.sum()),
-            "overlap_exposure_s": overlap_s,
-            "overlap_ratio": overlap_ratio,
+            "overlap_exposure_s": before[0],
+            "overlap_ratio": before[1],
+            "overlap_next_exposure_s": after[0],
+            "overlap_next_ratio": after[1],
             "open_s": opening.open_s,
             "dose_j_cm2": pump.dose_j_cm2,
             "sensor_c": spectrum.temperature_c,
         }
-        mask = spectrum.saturated.astype(np.uint8) | (spectrum.cosmic.astype(np.uint8) << 1)
-        return Record(row, {"spectrum": _single(spectrum.counts), "mask": mask})
+        return Record(row, _arrays_of(spectrum))
 
-    def _retaken(self, spectrum: Spectrum, ladder: ExposureLadder) -> Spectrum:
-        """Take a spectrum again while its exposure is far off, always in the direction of the first correction."""
-        first_s = spectrum.exposure_s
+    def _well_exposed(self, exposure_s: float, ladder: ExposureLadder) -> tuple[Spectrum, Fluence, EnergyReading]:
+        """Take a spectrum, and again while its exposure is far off, always in the direction of the first correction."""
+        taken = self._lit(exposure_s, self.averages)
+        first_s = taken[0].exposure_s
         for _ in range(RETAKES):
-            better_s = self._better_exposure(spectrum, ladder)
-            if better_s is None or (better_s > spectrum.exposure_s) != (better_s > first_s):
+            better_s = self._better_exposure(taken[0], ladder)
+            if better_s is None or (better_s > taken[0].exposure_s) != (better_s > first_s):
                 break
             self._stop_if_asked()
-            spectrum = self._bench.spectrometer.acquire(better_s, self.averages)
-        return spectrum
+            taken = self._lit(better_s, self.averages)
+        return taken
 
     def _better_exposure(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
         """Get the exposure with which to take the spectrum again, or None if it is good enough."""
@@ -260,31 +302,66 @@ class FluenceSweep(SweepProcedure):
         chosen_s = ladder.choose(self._frames.peak_rate(spectrum, self._band_mask), self._bench.spectrometer.detector)
         return chosen_s if chosen_s >= _WEAK * spectrum.exposure_s else None
 
-    def _overlap(self, spectrum: Spectrum) -> tuple[float, float]:
-        """After a change of exposure, measure at the old one too; returns it and the ratio of rates, old over new.
+    def _exposure_before(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
+        """Get the exposure that ties this point to the one before, or None if they are tied already.
 
-        The ratio tells whether detector and shutter are linear across the change. No ratio (NaN) where the old
-        exposure would saturate or nothing changed.
+        That is the exposure of the point before. Where it would saturate here and was not foreseen there, the next
+        exposure of the ladder has to do.
         """
-        before_s = self._rows[-1]["exposure_s"] if self._rows else spectrum.exposure_s
-        if math.isclose(before_s, spectrum.exposure_s, rel_tol=1e-3):
+        if not self._rows:
+            return None
+        known = (self._rows[-1]["exposure_s"], self._rows[-1]["overlap_next_exposure_s"])
+        if any(math.isclose(exposure_s, spectrum.exposure_s, rel_tol=1e-3) for exposure_s in known):
+            return None
+        longest_s = _NOT_FULL * spectrum.full_scale_counts / self._frames.peak_rate(spectrum, self._band_mask)
+        return known[0] if known[0] <= longest_s else ladder.beside(spectrum.exposure_s, longest_s)
+
+    def _exposure_after(
+        self, point: Point, spectrum: Spectrum, here: Mapping[str, Any], ladder: ExposureLadder
+    ) -> float | None:
+        """Get the exposure of the next point if it will be shorter: this one would saturate there."""
+        following = self._fluence_after(point)
+        if following is None:
+            return None
+        next_s = ladder.choose(predicted_peak_rate([*self._rows, here], following), self._bench.spectrometer.detector)
+        return next_s if next_s < spectrum.exposure_s * 0.999 else None
+
+    def _fluence_after(self, point: Point) -> float | None:
+        """Get the fluence of the next point, or None where it is not known yet."""
+        stages = list(self._coming)
+        coming = self._coming[point.stage]
+        number = coming.index(point.settings["fluence_uj_cm2"]) + 1
+        if number < len(coming):
+            return coming[number]
+        place = stages.index(point.stage) + 1
+        following = self._coming[stages[place]] if place < len(stages) else ()
+        return following[0] if following else None
+
+    def _overlap(self, spectrum: Spectrum, exposure_s: float | None) -> tuple[float, float]:
+        """Measure once more at another exposure; returns it and the ratio of rates, that one over the spectrum's.
+
+        The ratio tells whether detector and shutter are linear across a change of exposure. NaN without an exposure.
+        """
+        if exposure_s is None:
             return math.nan, math.nan
-        expected = self._frames.peak_rate(spectrum, self._band_mask) * before_s
-        if expected > 0.8 * spectrum.full_scale_counts:
-            return math.nan, math.nan
-        self._stop_if_asked()
-        old = self._bench.spectrometer.acquire(before_s, 1)
-        return old.exposure_s, self._frames.band_rate(old, self._band_mask) / self._frames.band_rate(
-            spectrum, self._band_mask
-        )
+        other = self._bench.spectrometer.acquire(exposure_s, 1, stop=self.stop_event)
+        rates = [self._frames.band_rate(one, self._band_mask) for one in (other, spectrum)]
+        return other.exposure_s, rates[0] / rates[1] if rates[1] else math.nan
+
+    def _wait_until_cold(self) -> None:
+        self._bench.spectrometer.wait_until_cold(self._cooling_timeout_s, self.stop_event)
+
+    def _full_pixels(self, frame: Spectrum) -> int:
+        """Count the pixels of the band that are saturated, not by a cosmic ray."""
+        return int((frame.saturated & ~frame.cosmic & self._band_mask).sum())
 
     def _stop_if_asked(self) -> None:
         if self.stop_event.is_set():
             raise Aborted("the run was stopped on request")
 
-    def _pulses_in(self, spectrum: Spectrum) -> int:
-        """Pulses within the exposures: the shutter is open throughout, so rate times exposure, at least one."""
-        return max(round(spectrum.total_exposure_s * self._bench.pump.repetition_rate_hz), 1)
+    def _pulses_in(self, spectrum: Spectrum) -> float:
+        """Pulses within the exposures on average: the shutter is open throughout, so rate times exposure."""
+        return spectrum.total_exposure_s * self._bench.pump.repetition_rate_hz
 
     def _emission_stages(
         self, fluences: tuple[float, ...], reach: tuple[float, float], light: PointLight
@@ -300,6 +377,8 @@ class FluenceSweep(SweepProcedure):
         if self.return_points:
             lowest = sorted(fluences)[: self.return_points]
             stages.append(listed_stage("return", self._settings(lowest), light))
+        # An adaptive stage is entered when its points are known; its place is kept.
+        self._coming = {stage.name: _fluences_of(stage.settings or ()) for stage in stages}
         return stages
 
     def _settings(self, fluences: Sequence[float] | NDArray[np.float64]) -> tuple[Mapping[str, Any], ...]:
@@ -349,6 +428,46 @@ class FluenceSweep(SweepProcedure):
         if self.fluences is not None and any(a == b for a, b in pairwise(sorted(self.fluences))):
             raise InputError("a fluence is listed twice", todo="list each fluence once")
 
+    def _check_band(self, bench: BenchConfig) -> None:
+        """Refuse a band far from the centre wavelength; whether it is in the window, only the grating can tell."""
+        if self.band is None or bench.spectrometer is None:
+            return
+        centre_nm = bench.spectrometer.centre_wavelength_nm
+        low, high = centre_nm * (1 - _WIDEST_WINDOW), centre_nm * (1 + _WIDEST_WINDOW)
+        if self.band[1] < low or self.band[0] > high:
+            raise InputError(
+                f"the band {self.band[0]:g} to {self.band[1]:g} nm is not in the window of the spectrograph",
+                where=f"spectrometer.centre_wavelength of the bench is {centre_nm:g} nm",
+                todo="choose another band or another centre wavelength",
+            )
+
+    def _plan_warnings(self, fluences: Sequence[float], repetition_rate_hz: float) -> list[str]:
+        """Say what the plan cannot give; raises InputError if exposures hold no pulse."""
+        warnings = []
+        if self.order != "ascending":
+            warnings.append("descending order: photodamage at high fluence shifts the threshold (+13 % at 10 % loss)")
+        if self.fluences is not None and len(fluences) < MIN_POINTS:
+            warnings.append(
+                f"{len(fluences)} listed fluences give no threshold: its fit needs at least {MIN_POINTS} different ones"
+            )
+        pulses = repetition_rate_hz * self.exposure_min
+        if pulses < 1:
+            raise InputError(
+                f"the shortest exposure of {self.exposure_min:g} s holds no pulse at {repetition_rate_hz:g} Hz",
+                where="parameters of fluence-sweep",
+                todo=f"set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more",
+            )
+        if pulses < _FEW_PULSES * 0.999:
+            warnings.append(
+                f"the shortest exposure holds {pulses:.3g} pulses only: one more or less is an error of"
+                f" {100 / pulses:.0f} %; set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more"
+            )
+        return warnings
+
+    def _middle_uj_cm2(self) -> float:
+        """The threshold that is expected, else the middle of the fluences."""
+        return self.expected_threshold or float(np.median(self._first_fluences()))
+
     def _band_nm(self) -> tuple[float, float]:
         """The band that is integrated; the whole window if none is given, since a narrow band moves the knee."""
         if self.band is not None:
@@ -364,16 +483,23 @@ class FluenceSweep(SweepProcedure):
         return excitons_per_particle(fluence_uj_cm2, self.cross_section, self._bench.pump.wavelength_nm)
 
 
-def _frame_row(frame: Spectrum, energy_j: float, pulses: int) -> dict[str, Any]:
+def _fluences_of(settings: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    return tuple(entry["fluence_uj_cm2"] for entry in settings)
+
+
+def _frame_row(frame: Spectrum, energy_j: float, pulses: float) -> dict[str, Any]:
     return {
         "exposure_s": frame.exposure_s,
         "accumulations": frame.accumulations,
         "pulse_energy_j": energy_j,
         "counted_pulses": pulses,
+        "saturated_pixels": int(frame.saturated.sum()),
         "cosmic_pixels": int(frame.cosmic.sum()),
         "sensor_c": frame.temperature_c,
     }
 
 
-def _single(counts: NDArray[np.float64]) -> NDArray[np.float32]:
-    return counts.astype(np.float32)
+def _arrays_of(spectrum: Spectrum) -> dict[str, NDArray[Any]]:
+    """Raw counts, and the mask of pixels that cannot be used as they are."""
+    mask = np.where(spectrum.saturated, SATURATED, 0) | np.where(spectrum.cosmic, COSMIC, 0)
+    return {"spectrum": spectrum.counts.astype(np.float32), "mask": mask.astype(np.uint8)}

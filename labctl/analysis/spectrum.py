@@ -156,8 +156,9 @@ def fit_two_components(
 
     :param wavelength_nm: [n_px], ascending. :param counts: [n_px], background-subtracted.
     :param expected: the ASE line at a neighbouring fluence, as a second start and as the shape that is looked for
-        below the threshold. :param counts_error: [n_px] standard deviations; without, the noise is taken as the same in every
-        pixel and estimated from the residuals. With or without, errors are widened if the residuals ask for it.
+        below the threshold.
+    :param counts_error: [n_px] standard deviations; without, the noise is taken as the same in every pixel and
+        estimated from the residuals. With or without, errors are widened if the residuals ask for it.
     """
     x, rows = _spectral_input(wavelength_nm, counts)
     y = rows[0]

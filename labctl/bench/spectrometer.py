@@ -116,7 +116,6 @@ class Spectrometer:
         self.wavelength_offset_nm = wavelength_offset_nm
         self.wavelength_nm: NDArray[np.float64] = np.array([])
         self._locked = False
-        self._temperature_c = math.nan
 
     def prepare(self, centre_nm: float, grating: int) -> None:
         """Select grating and centre wavelength, read them back, and build the wavelength axis."""
@@ -143,7 +142,10 @@ class Spectrometer:
         self._locked = False
 
     def wait_until_cold(self, timeout_s: float, stop: threading.Event | None = None) -> None:
-        """Wait until the cooler has locked; raises InstrumentTimeout, or Aborted when ``stop`` is set."""
+        """Wait until the cooler has locked, also once again; raises InstrumentTimeout, or Aborted on ``stop``.
+
+        Takes one question when it is locked: to be called before the light goes on, since it may wait for long.
+        """
         stop = stop or threading.Event()
         deadline = self.clock.now() + timeout_s
         while not (state := self.detector.cooler).locked:
@@ -156,8 +158,9 @@ class Spectrometer:
                 )
             if self.clock.wait(stop, _COOLER_POLL_S):
                 raise Aborted("stopped while waiting for the cooler")
-        self._locked, self._temperature_c = True, state.temperature_c
-        log.info("cooler locked at %.1f degC", state.temperature_c)
+        if not self._locked:
+            log.info("cooler locked at %.1f degC", state.temperature_c)
+        self._locked = True
 
     def acquire(
         self,
@@ -168,17 +171,13 @@ class Spectrometer:
     ) -> Spectrum:
         """Take ``accumulations`` exposures and sum them; whatever fails, no exposure is left under way.
 
+        Raises InstrumentError when the cooler is not locked: another temperature has another dark current.
+
         :param exposure_s: Exposure asked for; the true one is in the result.
         :param during: Called once, after the first exposure has started (e.g. to read the energy meter).
         :param stop: Set from outside to end after the present exposure; raises Aborted.
         """
-        if not self._locked:
-            raise InstrumentError(
-                "refused to expose: the cooler has not locked",
-                role="detector",
-                state="no exposure was made",
-                todo="call wait_until_cold() first",
-            )
+        temperature_c = self._locked_temperature_c()
         detector = self.detector
         if not math.isclose(detector.exposure_s, exposure_s, rel_tol=1e-3):
             detector.set_exposure(exposure_s)
@@ -201,8 +200,22 @@ class Spectrometer:
             accumulations=accumulations,
             saturated=np.any(frames >= SATURATION_LEVEL * detector.full_scale_counts, axis=0),
             cosmic=cosmic_rays(frames),
-            temperature_c=self._temperature_c,
+            temperature_c=temperature_c,
             full_scale_counts=float(detector.full_scale_counts),
+        )
+
+    def _locked_temperature_c(self) -> float:
+        """Measure the temperature of the sensor; raises InstrumentError unless the cooler is locked."""
+        state = self.detector.cooler if self._locked else None
+        if state is not None and state.locked:
+            return state.temperature_c
+        self._locked = False
+        now = f", {state.text}, {state.temperature_c:.1f} degC" if state is not None else ""
+        raise InstrumentError(
+            f"refused to expose: the cooler has not locked{now}",
+            role="detector",
+            state="no exposure was made",
+            todo="call wait_until_cold() first; if it was locked before, check cooling water or fan",
         )
 
     def _abort_exposure(self) -> None:

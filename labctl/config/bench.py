@@ -67,6 +67,9 @@ class SpectrometerConfig(Table):
         alias="slit", default=None
     )
     instrument_fwhm_nm: LineWidthNm = Field(alias="instrument_fwhm")
+    counts_per_electron: Annotated[
+        float, Field(gt=0, le=1000, description="gain of the camera, for the weight of shot noise")
+    ] = 1.0
     wavelength_offset_nm: Annotated[float, InUnit("nm", at_least=-50, at_most=50, example="0.12 nm")] = Field(
         alias="wavelength_offset", default=0.0
     )

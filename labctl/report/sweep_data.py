@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.analysis.frames import Frame, Frames
 from labctl.report.wording import number
 from labctl.store.run import Run
 
@@ -17,7 +19,7 @@ Array = NDArray[np.float64]
 MAX_SPECTRA = 60
 """More spectra than this say nothing more to the eye; they are thinned out evenly in ln F."""
 _SATURATED, _COSMIC = 1, 2
-_SETTINGS = ("exposure_s", "accumulations", "counted_pulses", "pulse_energy_j")
+_LIGHT = ("counted_pulses", "pulse_energy_j")
 NEEDED = ("fluence_uj_cm2", "band_intensity")
 
 
@@ -119,23 +121,22 @@ def read_spectra(run: Run, rows: SweepRows) -> EmissionSpectra | None:
     if field is None or axis is None or len(field.shape) != 1 or len(axis.values) != field.shape[0]:
         return None
     chosen = _thinned(rows)
-    dark = _dark_by_exposure(run, field.name)
-    scatter = _scatter_per_joule(run, field.name, dark)
+    frames = _frames(run, field.name)
     nm_per_pixel = np.abs(np.gradient(axis.values)) if len(axis.values) > 1 else np.ones(1)
-    settings = [_column(run, column) for column in _SETTINGS]
-    has_mask = run.streams[run.default_stream].array("mask") is not None
+    light = [_column(run, column) for column in _LIGHT]
     kept, spectra, without_dark, saturated = [], [], 0, False
     for index in chosen:
-        exposure, sums, pulses, energy = (float(values[index]) for values in settings)
-        frame = dark.get(_microseconds(exposure))
-        if frame is None or not pulses > 0 or not sums > 0:
+        pulses, energy_j = (float(values[index]) for values in light)
+        frame = _frame(run, run.default_stream, field.name, index)
+        try:
+            if frame is None or not pulses > 0:
+                raise LookupError
+            # Without an energy there is no telling how much pump was scattered: none is subtracted.
+            signal, _ = frames.emission(frame, energy_j if math.isfinite(energy_j) else 0.0, pulses)
+        except LookupError:
             without_dark += 1
             continue
-        mask = np.asarray(run.array("mask")[int(index)]) if has_mask else np.zeros(field.shape, np.uint8)
-        counts = _repaired(np.asarray(run.array(field.name)[int(index)], float), (mask & _COSMIC) > 0)
-        signal = counts - frame * sums
-        if scatter is not None and math.isfinite(energy):
-            signal = signal - scatter * energy * pulses
+        mask = _mask(run, run.default_stream, field.shape, index)
         full = (mask & _SATURATED) > 0
         saturated |= bool(full.any())
         signal[full] = np.nan
@@ -146,7 +147,7 @@ def read_spectra(run: Run, rows: SweepRows) -> EmissionSpectra | None:
     left_out = [f"{without_dark} spectra without a dark frame are not shown"] if without_dark else []
     if saturated:
         left_out.append("saturated pixels are left out")
-    if scatter is None:
+    if not frames.has_scatter:
         left_out.append("no frame of pump scatter: only dark is subtracted")
     return EmissionSpectra(rows.fluence[kept], axis.values, np.array(spectra), tuple(left_out))
 
@@ -183,34 +184,35 @@ def _column(run: Run, name: str, stream: str | None = None) -> Array:
     return np.asarray(run.column(name, stream), float)
 
 
-def _dark_by_exposure(run: Run, name: str) -> dict[int, Array]:
-    """Get dark counts of one accumulation, shape [n_px], by the exposure in µs."""
-    if "dark" not in run.streams or run.streams["dark"].array(name) is None:
-        return {}
-    exposure, sums = _column(run, "exposure_s", "dark"), _column(run, "accumulations", "dark")
-    frames = np.asarray(run.array(name, "dark"), float)
-    good = np.isfinite(exposure) & (sums > 0)
-    return {_microseconds(exposure[k]): frames[k] / sums[k] for k in np.flatnonzero(good)}
+def _frames(run: Run, name: str) -> Frames:
+    """Get the dark frames and, where it was measured, the pump scatter of a run."""
+    frames = Frames()
+    for index in range(_count(run, "dark", name)):
+        if (frame := _frame(run, "dark", name, index)) is not None:
+            frames.add_dark(frame)
+    last = _count(run, "scatter", name) - 1
+    frame = _frame(run, "scatter", name, last) if last >= 0 else None
+    if frame is not None:
+        pulses, energy_j = (float(_column(run, column, "scatter")[last]) for column in _LIGHT)
+        with suppress(ValueError, LookupError):
+            frames.add_scatter(frame, energy_j, pulses)
+    return frames
 
 
-def _scatter_per_joule(run: Run, name: str, dark: Mapping[int, Array]) -> Array | None:
-    """Get the counts of scattered pump light per joule on the sample, shape [n_px]; None if it was not measured."""
-    if "scatter" not in run.streams or run.streams["scatter"].array(name) is None or not run.count("scatter"):
+def _count(run: Run, stream: str, name: str) -> int:
+    return run.count(stream) if stream in run.streams and run.streams[stream].array(name) is not None else 0
+
+
+def _frame(run: Run, stream: str, name: str, index: int) -> Frame | None:
+    """Get a stored frame or spectrum, or None if it does not say how it was exposed."""
+    exposure_s, sums = (float(_column(run, column, stream)[index]) for column in ("exposure_s", "accumulations"))
+    if not (math.isfinite(exposure_s) and sums > 0):
         return None
-    exposure, sums, pulses, energy = (float(_column(run, column, "scatter")[-1]) for column in _SETTINGS)
-    frame = dark.get(_microseconds(exposure))
-    if frame is None or not energy * pulses > 0:
-        return None
-    return (np.asarray(run.array(name, "scatter")[-1], float) - frame * sums) / (energy * pulses)
+    counts = np.asarray(run.array(name, stream)[index], float)
+    return Frame(counts, exposure_s, int(sums), (_mask(run, stream, counts.shape, index) & _COSMIC) > 0)
 
 
-def _repaired(counts: Array, bad: NDArray[np.bool_]) -> Array:
-    """Bridge pixels hit by a cosmic ray by their good neighbours."""
-    if not bad.any() or bad.all():
-        return counts
-    pixels = np.arange(len(counts))
-    return np.where(bad, np.interp(pixels, pixels[~bad], counts[~bad]), counts)
-
-
-def _microseconds(exposure_s: float) -> int:
-    return round(exposure_s * 1e6) if math.isfinite(exposure_s) else -1
+def _mask(run: Run, stream: str, shape: tuple[int, ...], index: int) -> NDArray[np.uint8]:
+    if run.streams[stream].array("mask") is None:
+        return np.zeros(shape, np.uint8)
+    return np.asarray(run.array("mask", stream)[index])

@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.analysis.ase import SweepAnalysis, analyse_sweep
+from labctl.analysis.frames import Frame, Frames
 from labctl.analysis.linewidth import NO_RESPONSE, InstrumentResponse
 from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.sample import SampleConfig, parse_sample
 from labctl.errors import InputError
-from labctl.quantities import Spectrum, excitons_per_particle
-from procedures.sweep.frames import Frames
+from labctl.quantities import excitons_per_particle
+from procedures.sweep.layout import COSMIC
 from procedures.sweep.spectra import band_mask, band_sum
 
 Array = NDArray[np.float64]
@@ -42,24 +43,27 @@ class Emission:
     intensity_error: Array
 
 
-def emission(run: Any, band_nm: tuple[float, float]) -> Emission:
-    """Subtract dark and scatter frames from all spectra of a run, live or old."""
+def emission(run: Any, band_nm: tuple[float, float], counts_per_electron: float = 1.0) -> Emission:
+    """Subtract dark and scatter frames from all spectra of a run, live or old.
+
+    Raises InputError if a spectrum has no dark frame of its exposure.
+    """
     axis = np.asarray(run.axes["wavelength_nm"].values)
     mask = band_mask(axis, band_nm)
-    frames = _frames(run, axis)
     columns = run.columns("points")
-    spectra = run.array("spectrum", "points")
-    masks = run.array("mask", "points")
     rows, sums, errors = [], [], []
-    for index in range(len(columns["point"])):
-        pulses = int(columns["counted_pulses"][index])
-        flags = np.asarray(masks[index])
-        spectrum = _spectrum(axis, spectra[index], columns, index, saturated=flags & 1 > 0, cosmic=flags & 2 > 0)
-        signal, variance = frames.emission(spectrum, float(columns["pulse_energy_j"][index]), pulses)
-        total, error = band_sum(signal, variance, mask)
-        rows.append(signal[mask] / pulses)
-        sums.append(total / pulses)
-        errors.append(error / pulses)
+    try:
+        frames = _frames(run, counts_per_electron)
+        for index in range(len(columns["point"])):
+            pulses = float(columns["counted_pulses"][index])
+            energy_j = float(columns["pulse_energy_j"][index])
+            signal, variance = frames.emission(_frame(run, "points", index), energy_j, pulses)
+            total, error = band_sum(signal, variance, mask, pulses / columns["accumulations"][index])
+            rows.append(signal[mask] / pulses)
+            sums.append(total / pulses)
+            errors.append(error / pulses)
+    except LookupError as missing:
+        raise InputError(str(missing), where=str(run.path), todo="measure again; the run lacks frames") from missing
     return Emission(axis[mask], np.array(rows).reshape(-1, int(mask.sum())), np.array(sums), np.array(errors))
 
 
@@ -75,7 +79,7 @@ def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
         )
     bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
     columns = run.columns("points")
-    light = emission(run, band_nm)
+    light = emission(run, band_nm, bench.spectrometer.counts_per_electron if bench.spectrometer else 1.0)
     sweep = SweepArrays.of(
         columns["fluence_uj_cm2"],
         light.intensity,
@@ -94,41 +98,24 @@ def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
     return {"result": result, **full, "warnings": warnings}
 
 
-def _frames(run: Any, axis: Array) -> Frames:
-    frames = Frames()
-    dark, dark_spectra = run.columns("dark"), run.array("spectrum", "dark")
-    for index in range(len(dark["point"])):
-        frames.add_dark(_spectrum(axis, dark_spectra[index], dark, index))
+def _frames(run: Any, counts_per_electron: float) -> Frames:
+    frames = Frames(counts_per_electron)
+    for index in range(run.count("dark")):
+        frames.add_dark(_frame(run, "dark", index))
     if run.count("scatter"):
-        scatter, spectra = run.columns("scatter"), run.array("spectrum", "scatter")
-        frames.add_scatter(
-            _spectrum(axis, spectra[0], scatter, 0),
-            float(scatter["pulse_energy_j"][0]),
-            int(scatter["counted_pulses"][0]),
-        )
+        scatter = run.columns("scatter")
+        energy_j, pulses = float(scatter["pulse_energy_j"][0]), float(scatter["counted_pulses"][0])
+        frames.add_scatter(_frame(run, "scatter", 0), energy_j, pulses)
     return frames
 
 
-def _spectrum(
-    axis: Array,
-    counts: Any,
-    columns: Mapping[str, Any],
-    index: int,
-    *,
-    saturated: NDArray[np.bool_] | None = None,
-    cosmic: NDArray[np.bool_] | None = None,
-) -> Spectrum:
-    none = np.zeros(axis.shape, dtype=bool)
-    return Spectrum(
-        wavelength_nm=axis,
-        counts=np.asarray(counts, dtype=float),
-        exposure_s=float(columns["exposure_s"][index]),
-        accumulations=int(columns["accumulations"][index]),
-        saturated=none if saturated is None else saturated,
-        cosmic=none if cosmic is None else cosmic,
-        temperature_c=float(columns["sensor_c"][index]),
-        full_scale_counts=math.nan,
-    )
+def _frame(run: Any, stream: str, index: int) -> Frame:
+    """Get a stored frame or spectrum; runs of earlier versions have no mask with their frames."""
+    counts = np.asarray(run.array("spectrum", stream)[index], dtype=float)
+    masked = run.streams[stream].array("mask") is not None
+    mask = np.asarray(run.array("mask", stream)[index]) if masked else np.zeros(counts.shape, np.uint8)
+    exposure_s, accumulations = (run.column(name, stream)[index] for name in ("exposure_s", "accumulations"))
+    return Frame(counts, float(exposure_s), int(accumulations), (mask & COSMIC) > 0)
 
 
 def _pulse_rms(columns: Mapping[str, Any]) -> float | None:
@@ -175,8 +162,9 @@ def _result(
             "q_deconvolved": line.q_deconvolved,
         }
         result.update({name: estimate.as_dict() for name, estimate in named.items() if estimate is not None})
-        axis_error_nm = bench.spectrometer.wavelength_error_nm if bench.spectrometer else None
-        result["ase_peak"]["systematic_error_nm"] = axis_error_nm
+        result["ase_peak"]["systematic_error_nm"] = (
+            bench.spectrometer.wavelength_error_nm if bench.spectrometer else None
+        )
     return result
 
 
@@ -210,7 +198,9 @@ def _long_pulse_warnings(result: Mapping[str, Any], bench: BenchConfig) -> list[
 
 def _overlap_warnings(columns: Mapping[str, Any]) -> list[str]:
     """Warn where the rate changed with the exposure beyond the scatter of the laser: detector or shutter not linear."""
-    ratios = columns["overlap_ratio"][np.isfinite(columns["overlap_ratio"])]
+    known = [columns[name] for name in ("overlap_ratio", "overlap_next_ratio") if name in columns]
+    ratios = np.concatenate(known)
+    ratios = ratios[np.isfinite(ratios)]
     if not len(ratios) or abs(float(np.median(ratios)) - 1) <= _OVERLAP_TOLERANCE:
         return []
     return [

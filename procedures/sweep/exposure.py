@@ -51,6 +51,12 @@ class ExposureLadder:
         allowed_s = TARGET * detector.full_scale_counts / max(peak_rate, 1e-9)
         return max((exposure for exposure in self.exposures_s if exposure <= allowed_s), default=self.shortest_s)
 
+    def beside(self, exposure_s: float, longest_s: float) -> float | None:
+        """Get the exposure one step above if that is at most ``longest_s``, else one step below; None for neither."""
+        others = (exposure_s * STEP, exposure_s / STEP)
+        fitting = (s for s in others if s <= longest_s and self.shortest_s * 0.999 <= s <= self.longest_s * 1.001)
+        return next(fitting, None)
+
     def shorter(self, exposure_s: float) -> float:
         """Get the exposure two steps below, or the shortest."""
         return max(self.shortest_s, exposure_s / STEP**2)

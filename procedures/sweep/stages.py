@@ -25,6 +25,8 @@ READOUT_S = 0.03
 """Time that passes between two exposures at most, with the light on."""
 RETAKES = 3
 """Times that a spectrum is taken again at most, because its exposure is far off."""
+_OVERLAPS = 2
+"""Exposures of overlap in a point at most: with the point before and with the one after."""
 _RETAKE_SHARE = 4 / 3
 """Retakes go one way in steps of four or more, so all exposures of a point sum to less than this times the longest."""
 
@@ -44,10 +46,10 @@ class PointLight:
 
     @classmethod
     def of(cls, ladder: ExposureLadder, averages: int, meter_s: float, repetition_rate_hz: float) -> PointLight:
-        """Get the bounds for a spectrum of ``averages`` exposures, its retakes and one exposure of overlap."""
-        exposures = averages * (1 + RETAKES) + 1
-        spectra_s = ladder.longest_s * (averages * _RETAKE_SHARE + 1) + exposures * READOUT_S
-        return cls(meter_s, SHUTTER_S + meter_s + spectra_s, repetition_rate_hz)
+        """Get the bounds for a spectrum of ``averages`` exposures, its retakes, all with a reading, and overlaps."""
+        exposures = averages * (1 + RETAKES) + _OVERLAPS
+        spectra_s = ladder.longest_s * (averages * _RETAKE_SHARE + _OVERLAPS) + exposures * READOUT_S
+        return cls(meter_s, SHUTTER_S + (1 + RETAKES) * meter_s + spectra_s, repetition_rate_hz)
 
     def dose_j_cm2(self, fluences_uj_cm2: Sequence[float]) -> float:
         """Get the dose of one point at each fluence, in J/cm²."""

@@ -65,10 +65,42 @@ def test_exposure_follows_the_light_with_overlaps_at_each_change(sweep):
         on_the_ladder = columns["exposure_s"] < columns["exposure_s"].max()
         assert np.median(share[on_the_ladder]) > 0.25
         changed = ~np.isclose(np.diff(columns["exposure_s"]), 0)
-        overlapped = np.isfinite(columns["overlap_ratio"][1:])
-        assert not overlapped[~changed].any()
-        assert overlapped[changed].mean() > 0.5
-        assert np.abs(columns["overlap_ratio"][1:][overlapped] - 1).max() < 0.1
+        assert_every_change_has_an_overlap(columns)
+
+
+def assert_every_change_has_an_overlap(columns) -> None:
+    """Each change of exposure has a finite ratio: in the row of the new exposure, or foreseen in the one before."""
+    exposure, ahead = columns["exposure_s"], columns["overlap_next_exposure_s"]
+    changes = 0
+    for k in range(1, len(exposure)):
+        foreseen = np.isclose(ahead[k - 1], exposure[k]) and np.isfinite(columns["overlap_next_ratio"][k - 1])
+        looked_back = np.isfinite(columns["overlap_ratio"][k])
+        if np.isclose(exposure[k], exposure[k - 1]):
+            assert not looked_back
+        else:
+            changes += 1
+            assert foreseen != looked_back, f"row {k}: {exposure[k - 1]} to {exposure[k]} s"
+    assert changes > 0
+    ratios = np.concatenate([columns["overlap_ratio"], columns["overlap_next_ratio"]])
+    assert np.abs(ratios[np.isfinite(ratios)] - 1).max() < 0.1
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_parts_of_the_spectrum_are_right_while_the_sweep_runs(sweep, seed):
+    outcome = sweep(seed=seed)
+    threshold = outcome.result["threshold"]["value"]
+    with open_run(outcome.run) as run:
+        columns = run.columns("points")
+    ase, pl, band = (columns[name] for name in ("ase_intensity", "pl_intensity", "band_intensity"))
+    far_above = columns["fluence_uj_cm2"] > 2 * threshold
+    assert far_above.sum() >= 3
+    assert (ase[far_above] > 5 * pl[far_above]).all()
+    far_below = columns["fluence_uj_cm2"] < 0.5 * threshold
+    assert (np.abs(ase[far_below]) < 0.05 * pl[far_below]).all()
+    known = np.isfinite(ase)
+    assert known.mean() > 0.9
+    assert ase[known] + pl[known] == pytest.approx(band[known], rel=0.1)
+    assert_every_change_has_an_overlap(columns)
 
 
 def test_damaged_sample_raises_its_flag_and_a_sound_one_does_not(sweep):
@@ -147,14 +179,16 @@ def test_wrong_parameters_are_refused_before_anything_is_opened(sweep, parameter
         ({"fluences": "10, 20, 2000 uJ/cm^2"}, "cannot be set"),
         ({"expected_threshold": "900 uJ/cm^2"}, "cannot be set"),
         ({"band": "600 nm"}, "two wavelengths"),
-        ({"band": "300, 310 nm"}, "holds 0 pixels"),
+        ({"band": "300, 310 nm"}, "not in the window"),
+        ({"band": "500, 510 nm"}, "holds 0 pixels"),
+        ({"fluences": ""}, "at least one number"),
         ({"fine_points": 3}, "too short"),
     ],
 )
 def test_what_the_bench_cannot_do_is_refused(sweep, parameters, said):
     try:
         outcome = sweep(**parameters)
-    except InputError as error:
+    except (ConfigError, InputError) as error:
         text = str(error)
     else:
         text = str(outcome.error)
