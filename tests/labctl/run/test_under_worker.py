@@ -151,7 +151,7 @@ def test_a_run_may_be_repeated(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(first, second)
 
 
-@pytest.mark.parametrize(("stage", "number", "rows"), [("dark", 0, 0), ("listed", 1, 2)])
+@pytest.mark.parametrize(("stage", "number", "rows"), [("dark", 0, 0), ("listed", 1, 1)])
 def test_a_stop_keeps_the_rows_and_leaves_the_bench_safe(tmp_path: Path, stage: str, number: int, rows: int) -> None:
     run = Run(tmp_path, FluenceSweep(**SHORT))
     at_point(run.procedure, stage, number, run.worker.stop)
