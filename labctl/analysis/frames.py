@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 _ROUNDING_VARIANCE = 1 / 12
 """Variance of the rounding to whole counts: a frame cannot be less noisy."""
+_SMOOTH = 15
+"""Pixels over which light is averaged for its shot noise."""
 _DEVIATIONS = 1.4826
 """Standard deviations in the median of absolute deviations of a normal distribution."""
 
@@ -68,7 +70,8 @@ class Frames:
     """Dark frames by exposure, and one frame of pump scatter.
 
     Variances hold shot noise, the noise of read-out and dark current as the dark frames show it, and that of the dark
-    and scatter frames themselves, which are subtracted with it.
+    and scatter frames themselves, which are subtracted with it. A dark frame subtracted from both spectrum and scatter
+    counts twice, although it cancels in part.
 
     :param counts_per_electron: Gain of the camera: shot noise of n counts is sqrt(n counts_per_electron) counts.
     """
@@ -151,7 +154,9 @@ class Frames:
     def _variance(self, frame: Exposed, above_dark: Array) -> Array:
         sums, dark_frames = frame.accumulations, self._dark_of(frame).frames
         noise = self.dark_noise_counts(frame.exposure_s) ** 2 * sums * (1 + sums / dark_frames)
-        return np.maximum(above_dark, 0.0) * self._counts_per_electron + noise
+        # Smoothed, or the positive half of the noise in the dark would count as light.
+        light = np.maximum(_smooth(above_dark), 0.0)
+        return light * self._counts_per_electron + noise
 
     def _dark_of(self, frame: Exposed) -> _Dark:
         try:
@@ -159,6 +164,11 @@ class Frames:
         except KeyError:
             known = ", ".join(f"{exposure / 1e6:g}" for exposure in sorted(self._dark)) or "none"
             raise LookupError(f"there is no dark frame at {frame.exposure_s:g} s (there are: {known} s)") from None
+
+
+def _smooth(counts: Array) -> Array:
+    padded = np.pad(counts, _SMOOTH // 2, mode="reflect")
+    return np.convolve(padded, np.full(_SMOOTH, 1 / _SMOOTH), mode="valid")
 
 
 def _pixel_variance(counts: Array) -> float:

@@ -64,7 +64,6 @@ def test_exposure_follows_the_light_with_overlaps_at_each_change(sweep):
         assert share.max() < 0.75
         on_the_ladder = columns["exposure_s"] < columns["exposure_s"].max()
         assert np.median(share[on_the_ladder]) > 0.25
-        changed = ~np.isclose(np.diff(columns["exposure_s"]), 0)
         assert_every_change_has_an_overlap(columns)
 
 
