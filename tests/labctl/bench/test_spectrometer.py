@@ -99,6 +99,20 @@ def test_no_exposure_before_the_cooler_has_locked(open_bench: Callable[..., Any]
         spectrometer.acquire(0.01, 1)
 
 
+def test_a_cooler_that_unlocks_later_is_noticed_and_waited_for(open_bench: Callable[..., Any]) -> None:
+    spectrometer = cold(open_bench).bench.spectrometer
+    assert spectrometer.acquire(0.01, 1).temperature_c == pytest.approx(-60.0, abs=1.5)
+    spectrometer.detector.cool_to(-50.0)  # behind the spectrometer's back, as a failing fan would
+    with pytest.raises(InstrumentError, match=r"refused to expose: the cooler has not locked, .* degC"):
+        spectrometer.acquire(0.01, 1)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Aborted):
+        spectrometer.wait_until_cold(1200.0, stop)
+    spectrometer.wait_until_cold(1200.0)
+    assert spectrometer.acquire(0.01, 1).temperature_c == pytest.approx(-50.0, abs=1.5)
+
+
 def test_waiting_for_the_cooler_can_be_stopped(open_bench: Callable[..., Any]) -> None:
     opened = open_bench(roles=("spectrograph", "detector"))
     opened.bench.spectrometer.start_cooling(-60.0)

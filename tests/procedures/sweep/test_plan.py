@@ -1,0 +1,48 @@
+"""What the plan of a sweep says and refuses before anything is opened."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl.bench.bench import meter_reading_s
+from labctl.config.bench import load_bench
+from labctl.config.sample import load_sample
+from labctl.errors import InputError
+from labctl.run.plan import Plan
+from procedures.fluence_sweep import FluenceSweep
+from procedures.sweep.stages import RETAKES
+
+
+def plan(**parameters) -> Plan:
+    return FluenceSweep(**parameters).plan(load_bench("simulated"), load_sample("cdse-cds-zno"))
+
+
+def test_the_default_plan_has_nothing_to_warn_of():
+    assert plan().warnings == ()
+
+
+def test_too_few_fluences_for_a_threshold_are_told_beforehand():
+    assert any(
+        "6 listed fluences give no threshold" in text for text in plan(fluences="3,7,15,22,28,36uJ/cm^2").warnings
+    )
+    assert plan(fluences="3, 7, 15, 22, 28, 36, 50 uJ/cm^2").warnings == ()
+
+
+def test_exposures_that_hold_few_pulses_are_told_and_none_refused():
+    (warning,) = plan(exposure_min="2 ms").warnings
+    assert "holds 2 pulses only" in warning
+    with pytest.raises(InputError, match="holds no pulse"):
+        plan(exposure_min="0.5 ms")
+
+
+@pytest.mark.parametrize("band", ["300, 310 nm", "900, 950 nm"])
+def test_a_band_far_from_the_window_is_refused(band):
+    with pytest.raises(InputError, match="not in the window"):
+        plan(band=band)
+
+
+def test_the_bound_of_the_light_holds_a_reading_with_every_retake():
+    bench = load_bench("simulated")
+    few, many = (plan(pulses=pulses) for pulses in (100, 1100))
+    longer_s = meter_reading_s(bench, 1100) - meter_reading_s(bench, 100)
+    assert many.open_s - few.open_s == pytest.approx((1 + RETAKES) * longer_s * 35)
