@@ -11,17 +11,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.analysis.frames import Frames
-from labctl.analysis.knee import MIN_POINTS
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
-from labctl.bench.bench import Bench, meter_reading_s
+from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError, InstrumentError
@@ -30,6 +28,14 @@ from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, SweepProcedure
 from procedures.sweep.analysis import analyse
+from procedures.sweep.checks import (
+    check_band,
+    check_numbers,
+    listed_warnings,
+    operator_warnings,
+    order_warnings,
+    pulse_warnings,
+)
 from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
 from procedures.sweep.layout import COSMIC, POINT_COLUMNS, SATURATED, frame_layout, point_layout
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
@@ -51,10 +57,6 @@ _SAME_LINE_NM = 5.0
 _WEAK = 4.0
 _NOT_FULL = 0.8
 _PL_ALONE = 0.5
-_FEW_PULSES = 10
-_WIDEST_WINDOW = 1 / 3
-"""Window of a spectrograph on either side of the centre wavelength at most, as a share of it."""
-_MIN_FINE_POINTS = 5
 
 
 class FluenceSweep(SweepProcedure):
@@ -103,7 +105,13 @@ class FluenceSweep(SweepProcedure):
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Plan all stages with hard bounds; raises InputError if the fluences are out of reach of the attenuator."""
-        self._check_parameters()
+        check_numbers(
+            fine_points=self.fine_points,
+            exposure_min_s=self.exposure_min,
+            exposure_max_s=self.exposure_max,
+            fluences=self.fluences,
+        )
+        check_band(self.band, bench)
         self._complete(bench, sample)
         ladder = self._ladder()
         fluences = self._first_fluences()
@@ -115,8 +123,12 @@ class FluenceSweep(SweepProcedure):
             stages.append(scatter_stage(min(self._middle_uj_cm2(), reach[1]), ladder, self.scatter_frames, meter_s))
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, meter_s, rate_hz))
-        self._check_band(bench)
-        warnings = self._plan_warnings(fluences, rate_hz)
+        warnings = [
+            *order_warnings(self.order),
+            *listed_warnings(self.fluences),
+            *pulse_warnings(rate_hz, self.exposure_min),
+            *operator_warnings(self.scatter_frames, simulated=needs_laboratory(bench)),
+        ]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
         return Plan(tuple(stages), start_up_s, tuple(warnings))
 
@@ -415,54 +427,6 @@ class FluenceSweep(SweepProcedure):
                 todo="set expected-threshold (e.g. '28 uJ/cm^2') or fluences, or give a sample with expected_threshold",
             )
         return tuple(coarse_fluences(self.expected_threshold, self.coarse_points, _COARSE_SPAN))
-
-    def _check_parameters(self) -> None:
-        if self.band is not None and (len(self.band) != 2 or self.band[0] >= self.band[1]):
-            raise InputError("the band needs two wavelengths, the shorter first", todo="e.g. band='600, 680 nm'")
-        if 0 < self.fine_points < _MIN_FINE_POINTS:
-            raise InputError(
-                f"a fine pass of {self.fine_points} points is too short", todo="set fine-points to 0 or 5 and more"
-            )
-        if self.exposure_min > self.exposure_max:
-            raise InputError("exposure-min is longer than exposure-max")
-        if self.fluences is not None and any(a == b for a, b in pairwise(sorted(self.fluences))):
-            raise InputError("a fluence is listed twice", todo="list each fluence once")
-
-    def _check_band(self, bench: BenchConfig) -> None:
-        """Refuse a band far from the centre wavelength; whether it is in the window, only the grating can tell."""
-        if self.band is None or bench.spectrometer is None:
-            return
-        centre_nm = bench.spectrometer.centre_wavelength_nm
-        low, high = centre_nm * (1 - _WIDEST_WINDOW), centre_nm * (1 + _WIDEST_WINDOW)
-        if self.band[1] < low or self.band[0] > high:
-            raise InputError(
-                f"the band {self.band[0]:g} to {self.band[1]:g} nm is not in the window of the spectrograph",
-                where=f"spectrometer.centre_wavelength of the bench is {centre_nm:g} nm",
-                todo="choose another band or another centre wavelength",
-            )
-
-    def _plan_warnings(self, fluences: Sequence[float], repetition_rate_hz: float) -> list[str]:
-        """Say what the plan cannot give; raises InputError if exposures hold no pulse."""
-        warnings = []
-        if self.order != "ascending":
-            warnings.append("descending order: photodamage at high fluence shifts the threshold (+13 % at 10 % loss)")
-        if self.fluences is not None and len(fluences) < MIN_POINTS:
-            warnings.append(
-                f"{len(fluences)} listed fluences give no threshold: its fit needs at least {MIN_POINTS} different ones"
-            )
-        pulses = repetition_rate_hz * self.exposure_min
-        if pulses < 1:
-            raise InputError(
-                f"the shortest exposure of {self.exposure_min:g} s holds no pulse at {repetition_rate_hz:g} Hz",
-                where="parameters of fluence-sweep",
-                todo=f"set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more",
-            )
-        if pulses < _FEW_PULSES * 0.999:
-            warnings.append(
-                f"the shortest exposure holds {pulses:.3g} pulses only: one more or less is an error of"
-                f" {100 / pulses:.0f} %; set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more"
-            )
-        return warnings
 
     def _middle_uj_cm2(self) -> float:
         """The threshold that is expected, else the middle of the fluences."""

@@ -1,0 +1,83 @@
+"""What a fluence sweep refuses, or warns of, before anything is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+from labctl.analysis.knee import MIN_POINTS
+from labctl.config.bench import BenchConfig
+from labctl.errors import InputError
+
+MIN_FINE_POINTS = 5
+_FEW_PULSES = 10
+_WIDEST_WINDOW = 1 / 3
+"""No grating shows more than this share of the centre wavelength on either side."""
+
+
+def check_numbers(
+    *, fine_points: int, exposure_min_s: float, exposure_max_s: float, fluences: Sequence[float] | None
+) -> None:
+    """Refuse parameters that contradict each other; raises InputError."""
+    if 0 < fine_points < MIN_FINE_POINTS:
+        raise InputError(f"a fine pass of {fine_points} points is too short", todo="set fine-points to 0 or 5 and more")
+    if exposure_min_s > exposure_max_s:
+        raise InputError("exposure-min is longer than exposure-max")
+    if fluences is not None and any(a == b for a, b in pairwise(sorted(fluences))):
+        raise InputError("a fluence is listed twice", todo="list each fluence once")
+
+
+def check_band(band_nm: Sequence[float] | None, bench: BenchConfig) -> None:
+    """Refuse a band far from the centre wavelength; whether it is in the window, only the grating can tell."""
+    if band_nm is None:
+        return
+    if len(band_nm) != 2 or band_nm[0] >= band_nm[1]:
+        raise InputError("the band needs two wavelengths, the shorter first", todo="e.g. band='600, 680 nm'")
+    if bench.spectrometer is None:
+        return
+    centre_nm = bench.spectrometer.centre_wavelength_nm
+    low, high = centre_nm * (1 - _WIDEST_WINDOW), centre_nm * (1 + _WIDEST_WINDOW)
+    if band_nm[1] < low or band_nm[0] > high:
+        raise InputError(
+            f"the band {band_nm[0]:g} to {band_nm[1]:g} nm is not in the window of the spectrograph",
+            where=f"spectrometer.centre_wavelength of the bench is {centre_nm:g} nm",
+            todo="choose another band or another centre wavelength",
+        )
+
+
+def order_warnings(order: str) -> list[str]:
+    """Warn of an order in which photodamage moves the threshold."""
+    if order == "ascending":
+        return []
+    return ["descending order: photodamage at high fluence shifts the threshold (+13 % at 10 % loss)"]
+
+
+def listed_warnings(fluences: Sequence[float] | None) -> list[str]:
+    """Warn of a list too short for a threshold."""
+    if fluences is None or len(fluences) >= MIN_POINTS:
+        return []
+    return [f"{len(fluences)} listed fluences give no threshold: its fit needs at least {MIN_POINTS} different ones"]
+
+
+def pulse_warnings(repetition_rate_hz: float, exposure_min_s: float) -> list[str]:
+    """Warn of exposures with few pulses; raises InputError if they hold none."""
+    pulses = repetition_rate_hz * exposure_min_s
+    if pulses < 1:
+        raise InputError(
+            f"the shortest exposure of {exposure_min_s:g} s holds no pulse at {repetition_rate_hz:g} Hz",
+            where="parameters of fluence-sweep",
+            todo=f"set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more",
+        )
+    if pulses >= _FEW_PULSES * 0.999:
+        return []
+    return [
+        f"the shortest exposure holds {pulses:.3g} pulses only: one more or less is an error of {100 / pulses:.0f} %;"
+        f" set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more"
+    ]
+
+
+def operator_warnings(scatter_frames: int, *, simulated: bool) -> list[str]:
+    """Say that somebody must be there; a simulated laboratory helps itself."""
+    if simulated or not scatter_frames:
+        return []
+    return ["an operator is asked to move the sample out of the beam and back; scatter-frames=0 does without"]
