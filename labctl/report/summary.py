@@ -22,6 +22,7 @@ from labctl.report.wording import (
     range_text,
     reading,
     rounded,
+    shared_error_text,
     started_text,
     typeset,
     unit_text,
@@ -94,6 +95,7 @@ class Summary:
     no_headline: str
     convention: str
     systematic: str
+    convention_error: str
     fit: Rows
     definitions: tuple[Reading, ...]
     results: tuple[Reading, ...]
@@ -129,7 +131,8 @@ def summarise(run: Run) -> Summary:
         headline=headline,
         no_headline="" if headline else _why_no_headline(run, data),
         convention=_convention(entry),
-        systematic=_systematic(entry),
+        systematic=shared_error_text(entry),
+        convention_error=_convention_error(entry),
         fit=_fit(entry),
         definitions=_definitions(_mapping(data.get("definitions"))),
         results=tuple(
@@ -214,9 +217,10 @@ def _convention(entry: Mapping[str, Any]) -> str:
     return " · ".join(parts)
 
 
-def _systematic(entry: Mapping[str, Any]) -> str:
-    value = number(entry.get("systematic_relative_error"))
-    return "" if value is None else f"±{100 * value:.2g} %"
+def _convention_error(entry: Mapping[str, Any]) -> str:
+    """Say how far the knee moves with the fluence from which saturation is allowed to begin, where that decides it."""
+    value = number(entry.get("definition_error"))
+    return f"±{100 * value:.2g} %" if value and entry.get("distance_at_bound") else ""
 
 
 def _fit(entry: Mapping[str, Any]) -> Rows:

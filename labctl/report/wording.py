@@ -31,6 +31,8 @@ class Reading:
     ci95: str = ""
     reason: str = ""
     meaning: str = ""
+    shared: str = ""
+    """Error that all points share, which the intervals do not hold."""
 
 
 def number(value: Any) -> float | None:
@@ -101,7 +103,17 @@ def reading(label: str, entry: Any) -> Reading:
         range_text(ci95, half),
         str(entry.get("reason") or ("" if value is not None else "no value")),
         str(entry.get("meaning") or ""),
+        shared_error_text(entry),
     )
+
+
+def shared_error_text(entry: Mapping[str, Any]) -> str:
+    """Write the error that all points share, absolute or relative; empty where none is stated."""
+    absolute = number(entry.get("systematic_error_nm"))
+    if absolute is not None:
+        return f"±{absolute:.2g} nm"
+    relative = number(entry.get("systematic_relative_error"))
+    return "" if relative is None else f"±{100 * relative:.2g} %"
 
 
 def label_text(name: str) -> str:

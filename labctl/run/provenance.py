@@ -14,6 +14,7 @@ from typing import Any
 
 from labctl.bench.bench import Bench
 from labctl.run.plan import Plan
+from labctl.run.pymeasure_bridge import parameter_units
 from labctl.run.request import PreparedRun
 
 _PACKAGES = ("labctl-bench", "pymeasure", "numpy", "scipy", "h5py", "pyvisa", "pyserial", "pydantic")
@@ -37,6 +38,7 @@ def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> d
         "run": name,
         "procedure": procedure.NAME,
         "parameters": {key: list(value) if isinstance(value, tuple) else value for key, value in parameters},
+        "parameter_units": parameter_units(procedure),
         "bench": {"name": bench.name, "file": bench.file},
         "sample": _sample(prepared),
         "request": request.model_dump(),

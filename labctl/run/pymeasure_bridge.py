@@ -92,6 +92,12 @@ def parameter_data(procedure: Procedure) -> dict[str, Any]:
     return {name: as_data(getattr(procedure, name)) for name in parameters_of(procedure)}
 
 
+def parameter_units(procedure: Procedure) -> dict[str, str]:
+    """Get the unit of every parameter that has one, by name."""
+    units = {name: getattr(parameter, "units", None) for name, parameter in parameters_of(procedure).items()}
+    return {name: str(unit) for name, unit in units.items() if unit}
+
+
 def describe_parameters(procedure: Procedure) -> dict[str, dict[str, Any]]:
     """Get title, default, units, limits, choices and description of every parameter, as JSON-serialisable data."""
     described = {}
