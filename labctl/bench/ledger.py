@@ -113,7 +113,7 @@ class ExposureLedger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S)
         try:
-            # The rollback journal, not the write-ahead log: it also works on a share, and two processes may open it at once.
+            # Rollback journal, not write-ahead log: it works on a share, and two processes may open it at once.
             connection.execute("PRAGMA synchronous=FULL")
             connection.execute(
                 "CREATE TABLE IF NOT EXISTS exposure (sample TEXT, spot TEXT, run TEXT, wall_s REAL, open_s REAL,"
