@@ -152,7 +152,8 @@ def _wanted(field: FieldInfo | None) -> str:
     if units:
         return units[0]
     tables = any(_models(field.annotation))
-    return field.description or ("a table" if tables else getattr(field.annotation, "__name__", "a value"))
+    words = ", ".join(f'"{word}"' for word in get_args(field.annotation) if isinstance(word, str))
+    return field.description or words or ("a table" if tables else getattr(field.annotation, "__name__", "a value"))
 
 
 def _locate(model: type[BaseModel], detail: ErrorDetails) -> tuple[Path, FieldInfo | None]:
