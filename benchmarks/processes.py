@@ -18,7 +18,8 @@ from labctl.run import guard
 
 LABCTL = [sys.executable, "-m", "labctl.cli.main"]
 _IDLE_ENGINE = (
-    'import time; print(\'{"m": "started", "run": "", "endpoint": "", "simulated": true}\', flush=True); time.sleep(0.3);'
+    'import time; print(\'{"m": "started", "run": "", "endpoint": "", "simulated": true}\', flush=True);'
+    " time.sleep(0.3);"
     ' print(\'{"m": "final", "exit": 0, "report": {}}\', flush=True)'
 )
 
