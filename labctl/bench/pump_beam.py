@@ -268,7 +268,7 @@ class PumpBeam:
     def read_fluence(self, pulses: int) -> tuple[Fluence, EnergyReading]:
         """Measure the fluence at the sample over ``pulses`` pulses, shutter open.
 
-        Its error is the random one, from the scatter of the mean; :attr:`systematic_error` is common to all points.
+        Its error is the random one, from the scatter of the mean; what all points share is in the bench file.
         Raises LimitExceeded when the reading, or the dose of the spot, lies beyond a limit of the bench, and
         InstrumentError when the reading is not what the calibration lets expect.
         """
@@ -329,11 +329,6 @@ class PumpBeam:
     def fluence_of(self, reading: EnergyReading) -> Fluence:
         """Convert a reading at the meter to the fluence at the sample."""
         return self.geometry.fluence(reading.mean_j * self.pick_off.ratio, reading.error_j * self.pick_off.ratio)
-
-    @property
-    def systematic_error(self) -> float:
-        """Get the relative error that all fluences share: that of the pick-off ratio."""
-        return self.pick_off.error / self.pick_off.ratio
 
     def _set_range(self, energy_j: float) -> None:
         """Choose the meter's range for an expected energy, only when the present one does not fit."""

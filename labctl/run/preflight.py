@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import shutil
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,6 @@ class Preflight:
     disk_free_mb: float
     disk_need_mb: float
     spot_dose_j_cm2: float
-    details: dict[str, Any] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """The preflight as JSON-serialisable data."""
@@ -50,7 +49,6 @@ class Preflight:
             "disk_free_mb": self.disk_free_mb,
             "disk_need_mb": self.disk_need_mb,
             "spot_dose_j_cm2": self.spot_dose_j_cm2,
-            **self.details,
         }
 
 

@@ -39,11 +39,6 @@ def is_simulated(resource: str) -> bool:
     return scheme_of(resource).startswith("sim")
 
 
-def has_virtual_time(resource: str) -> bool:
-    """Get whether a resource may run on the virtual clock: only our own emulators, which are told the time."""
-    return is_simulated(resource)
-
-
 def open_link(request: OpenRequest) -> ByteLink | LibraryChannel:
     """Open the connection that a resource names, as the driver's settings ask."""
     scheme = scheme_of(request.resource)

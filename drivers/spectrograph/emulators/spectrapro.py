@@ -21,7 +21,6 @@ from labctl.sim.emulator import Reply
 
 _GRATINGS = {1: "600 g/mm BLZ=  500NM", 2: "150 g/mm BLZ=  500NM", 3: "1200 g/mm BLZ=  500NM"}
 _PLACES = 9
-_PER_TURRET = 3
 # The sine drive turns up to a fixed angle, so that range times groove density is constant.
 _RANGE_NM_LINES_PER_MM = 1400.0 * 1200.0
 _POWER_UP_GARBAGE = b"\r\nAddress Error \r\nA=3F4F4445 PC=81444"

@@ -371,7 +371,6 @@ def test_a_reading_becomes_a_fluence_with_its_random_error() -> None:
     area_cm2 = 0.1 * 0.015 * math.sqrt(math.pi / 2)
     assert fluence.uj_cm2 == pytest.approx(1e-5 * 0.02 * 1e6 / area_cm2)
     assert fluence.error_uj_cm2 / fluence.uj_cm2 == pytest.approx(1e-3)
-    assert toys.pump.systematic_error == pytest.approx(0.01)
 
 
 def test_the_meter_is_prepared_in_the_dark() -> None:

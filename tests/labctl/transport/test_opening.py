@@ -11,7 +11,7 @@ import pytest
 from labctl.clock import VirtualClock
 from labctl.errors import InputError
 from labctl.transport import opening
-from labctl.transport.opening import has_virtual_time, is_simulated, open_laboratory, open_link, scheme_of
+from labctl.transport.opening import is_simulated, open_laboratory, open_link, scheme_of
 from labctl.transport.session import OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, LinkSettings, WireSettings
 from labctl.transport.wire import SocketLink
@@ -40,7 +40,7 @@ def request_for(resource: str, settings: LinkSettings) -> OpenRequest:
 )
 def test_every_form_of_resource_has_its_scheme(resource: str, scheme: str) -> None:
     assert scheme_of(resource) == scheme
-    assert is_simulated(resource) is has_virtual_time(resource) is scheme.startswith("sim")
+    assert is_simulated(resource) is scheme.startswith("sim")
 
 
 @pytest.mark.parametrize(
