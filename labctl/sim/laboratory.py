@@ -157,27 +157,30 @@ class Laboratory:
             factor = float(self._meter_factor(1)[0])
             return 1e-6 * light * energy_uj * factor * self.truth.laser.repetition_rate_hz
 
-    def expose(self, t0: float, exposure_s: float, temperature_c: float) -> np.ndarray:
+    def expose(self, t0: float, exposure_s: float, temperature_c: float, camera: Camera | None = None) -> np.ndarray:
         """Expose the camera over [t0, t0 + exposure_s] and read it out.
 
         :param temperature_c: Temperature of the sensor, C.
+        :param camera: A camera with a sensor of its own, in the place of the laboratory's.
         :returns: ADU, int32, shape (pixels,).
         """
         with self._lock:
+            camera = camera or self.camera
             t1 = self._seen(t0 + exposure_s)
             light = self._mean_light(t0, t1, self._behind_pick_off)
             open_share = self._open_share(t0, t1)
             pulses = round(open_share * exposure_s / self.pulse_period_s)
             centre_nm, lines_per_mm = self.spectrograph.at(0.5 * (t0 + t1))
-            camera = self.truth.camera
-            wavelengths = self.spectrograph.wavelengths_nm(centre_nm, lines_per_mm, camera.pixels, camera.pixel_um)
-            electrons = np.zeros(camera.pixels)
+            truth = camera.truth
+            wavelengths = self.spectrograph.wavelengths_nm(centre_nm, lines_per_mm, truth.pixels, truth.pixel_um)
+            electrons = np.zeros(truth.pixels)
             if pulses:
                 drawn = self.laser.pulse_energies_uj(min(pulses, _MAX_DRAWN_PULSES), "camera")
                 sample_uj = drawn * self.truth.meter.ratio * light / open_share
                 fluences = peak_fluence_uj_cm2(sample_uj, self.truth.stripe)
-                electrons = pulses * self._electrons_per_pulse(wavelengths, lines_per_mm, fluences, 0.5 * (t0 + t1))
-            return self.camera.read_out(self.camera.expected_electrons(electrons), exposure_s, temperature_c)
+                middle = 0.5 * (t0 + t1)
+                electrons = pulses * self._electrons_per_pulse(camera, wavelengths, lines_per_mm, fluences, middle)
+            return camera.read_out(camera.expected_electrons(electrons), exposure_s, temperature_c)
 
     def fluence_uj_cm2(self, t: float) -> float:
         """True mean peak fluence on the sample at ``t``, were the shutter open; without the laser's noise."""
@@ -272,10 +275,10 @@ class Laboratory:
         return light_s * self.truth.laser.repetition_rate_hz * float(peak_fluence_uj_cm2(full_uj, self.truth.stripe))
 
     def _electrons_per_pulse(
-        self, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
+        self, camera: Camera, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
     ) -> np.ndarray:
         """Mean photoelectrons of ideal pixels per pulse, over the drawn pulses of peak fluence ``fluences``."""
-        truth, efficiency = self.truth.camera, self.camera.quantum_efficiency
+        truth, efficiency = camera.truth, camera.quantum_efficiency
         width_nm = np.abs(np.gradient(wavelengths))
         sigma_px = self.spectrograph.psf_sigma_nm(lines_per_mm) / float(np.median(width_nm))
         mean_fluence, pump_nm = float(fluences.mean()), self.truth.laser.wavelength_nm
