@@ -53,7 +53,8 @@ class LibrarySettings:
 
     Every function returns an unsigned 32-bit code. A call gives one argument for each parameter that is not ``out``,
     in order, and returns the code and one value for each parameter that is ``out``, ``text_out``, ``array_out`` or
-    ``struct_out``.
+    ``struct_out``. Where a library hands out addresses of its own memory (as ``i64``), the table may list the functions
+    of :mod:`labctl.transport.vendor_host` that read and write there.
 
     :param name: Name for messages.
     :param files: Library files to try, by ``sys.platform``, in order.

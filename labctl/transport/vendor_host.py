@@ -34,6 +34,13 @@ FAREWELL_S = 5.0
 PYTHON_PREFIX = "python:"
 """``python:FILE:FACTORY`` names a library written in Python: an object with ``call(function, arguments)``."""
 
+READ_MEMORY, WRITE_MEMORY, READ_TEXT = "read_memory", "write_memory", "read_text"
+"""Functions of this process itself, for libraries that hand out addresses of their own memory.
+
+In a call table: ``in i64, array_out``; ``in i64, array_in``; ``in i64, text_out``. They answer 0, or 1 for the address
+0; any other address that is not the library's is read all the same, as in C. A simulated library has them too.
+"""
+
 _CTYPES: dict[str, Any] = {
     "i32": ctypes.c_int32,
     "u32": ctypes.c_uint32,
@@ -86,6 +93,8 @@ class NativeLibrary:
 
     def call(self, name: str, signature: Signature, arguments: list[Any], block: Block) -> tuple[int, list[Any]]:
         """Call a function; raises NoSuchFunction."""
+        if name in {READ_MEMORY, WRITE_MEMORY, READ_TEXT}:
+            return _reach_memory(name, signature[1][1], arguments, block)
         try:
             function = getattr(self._library, name)
         except AttributeError as error:
@@ -145,6 +154,24 @@ class PythonLibrary:
             else:
                 plain.append(list(output) if kind == "struct_out" else output)
         return code, plain
+
+
+def _reach_memory(name: str, element: str, arguments: list[Any], block: Block) -> tuple[int, list[Any]]:
+    """Copy from or to an address that the library gave; given with it: a place in the block, or a length of text."""
+    address, size = arguments
+    if name == READ_TEXT:
+        return (0, [ctypes.string_at(address)[: size - 1].decode("latin-1")]) if address else (1, [""])
+    array = block.array(element, *size)
+    length = ctypes.sizeof(array)
+    if name == WRITE_MEMORY:
+        if address:
+            ctypes.memmove(address, array, length)
+        return int(not address), []
+    if address:
+        ctypes.memmove(array, address, length)
+    else:
+        ctypes.memset(array, 0, length)
+    return int(not address), [None]
 
 
 def _argument_type(kind: str, element: str) -> Any:

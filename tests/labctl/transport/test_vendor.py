@@ -41,6 +41,10 @@ LIBC = LibrarySettings(
         "modff": (Parameter("in", "f32"), Parameter("out", "f32")),
         "memset": (Parameter("struct_out", "u32"), Parameter("in"), SIZE),
         "no_such_function": (),
+        "asprintf": (Parameter("out", "i64"), Parameter("text_in")),
+        "read_memory": (Parameter("in", "i64"), Parameter("array_out", "u16")),
+        "write_memory": (Parameter("in", "i64"), Parameter("array_in", "u16")),
+        "read_text": (Parameter("in", "i64"), Parameter("text_out")),
     },
     timeout_s=10.0,
 )
@@ -82,6 +86,24 @@ def test_scalars_text_and_arrays_go_both_ways(libc: VendorHost) -> None:
 def test_a_structure_holds_its_size_on_entry(libc: VendorHost) -> None:
     # memset leaves the rest of the structure alone: 0 bytes written, so what we see is what the library was given
     assert libc.call("memset", 13, 0, 0)[1] == [[52, *[0] * 12]]
+
+
+def test_memory_of_the_library_is_read_and_written_where_it_says(libc: VendorHost) -> None:
+    length, (address,) = libc.call("asprintf", "PIXIS 100F")
+    assert length == 10 and address > 1 << 32
+    assert libc.call("read_text", address, 64) == (0, ["PIXIS 100F"])
+    assert libc.call("read_text", address, 6) == (0, ["PIXIS"])
+    code, (words,) = libc.call("read_memory", address, 5)
+    assert code == 0 and words.tobytes() == b"PIXIS 100F"
+    assert libc.call("write_memory", address + 6, np.frombuffer(b"400B", dtype="<u2")) == (0, [])
+    assert libc.call("read_text", address, 64) == (0, ["PIXIS 400B"])
+
+
+def test_the_address_zero_is_refused(libc: VendorHost) -> None:
+    code, (words,) = libc.call("read_memory", 0, 3)
+    assert code == 1 and words.tolist() == [0, 0, 0]
+    assert libc.call("write_memory", 0, [1, 2])[0] == 1
+    assert libc.call("read_text", 0, 64) == (1, [""])
 
 
 def test_arrays_survive_the_next_call_and_a_larger_block(libc: VendorHost) -> None:
