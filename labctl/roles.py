@@ -266,14 +266,37 @@ class Detector(Instrument, Protocol):
         ...
 
 
+@runtime_checkable
+class FilterWheel(Instrument, Protocol):
+    """Filters in the detection path before the slit: a wheel, or a holder that is set by hand.
+
+    What stands in which position the bench file says (``[filter]``); the instrument knows numbers only.
+    """
+
+    @property
+    def positions(self) -> int:
+        """Get the number of positions."""
+        ...
+
+    @property
+    def position(self) -> int:
+        """Measure which position is in the beam, from 1 to :attr:`positions`."""
+        ...
+
+    def select(self, position: int) -> int:
+        """Control the position; returns the one read back when the wheel stands, raises if it is another."""
+        ...
+
+
 ROLES: dict[str, type] = {
     "attenuator": Attenuator,
     "shutter": Shutter,
     "energy_meter": EnergyMeter,
     "spectrograph": Spectrograph,
     "detector": Detector,
+    "filter": FilterWheel,
 }
 """Name of each role in a bench file, with the Protocol a driver for it must satisfy."""
 
-SAFE_ORDER: tuple[str, ...] = ("shutter", "detector", "attenuator", "energy_meter", "spectrograph")
+SAFE_ORDER: tuple[str, ...] = ("shutter", "detector", "attenuator", "energy_meter", "spectrograph", "filter")
 """Order of the safe-state steps: what keeps light off the sample comes first."""
