@@ -27,10 +27,17 @@ class ExcitationConfig(Table):
         Field(alias="cross_section_error", default=None)
     )
     wavelength_nm: WavelengthNm = Field(alias="wavelength")
+    multiexciton_lifetime_ns: Annotated[float, InUnit("ns", above=0, at_most=1e6, example="0.35 ns")] | None = Field(
+        alias="multiexciton_lifetime", default=None
+    )
+    """How long several excitons in one particle last: with longer pulses the population follows the pulse."""
 
 
 class SampleTable(Table):
-    """What is known of a sample before the measurement."""
+    """What is known of a sample before the measurement.
+
+    ``expected_ase`` of a cavity is its laser line, the strongest of several modes.
+    """
 
     name: ShortText
     material: ShortText

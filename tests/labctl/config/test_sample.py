@@ -77,3 +77,13 @@ def test_nothing_can_be_changed() -> None:
     config = load_sample("cdse-cds-zno")
     with pytest.raises(ValidationError):
         config.sample.name = "other"
+
+
+def test_the_lifetime_of_multiexcitons_is_optional_and_has_a_unit() -> None:
+    head = '[sample]\nname = "a"\nmaterial = "b"\n[sample.excitation]\ncross_section = "2e-15 cm^2"\nwavelength = "395 nm"\n'
+    without = parse_sample(head, "s.toml").sample.excitation
+    given = parse_sample(head + 'multiexciton_lifetime = "350 ps"\n', "s.toml").sample.excitation
+    assert without is not None and without.multiexciton_lifetime_ns is None
+    assert given is not None and given.multiexciton_lifetime_ns == 0.35
+    with pytest.raises(ConfigError, match="without a unit"):
+        parse_sample(head + "multiexciton_lifetime = 0.35\n", "s.toml")
