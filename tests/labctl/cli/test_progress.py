@@ -7,7 +7,8 @@ import math
 import pytest
 
 from labctl.cli.output import result_line
-from labctl.cli.progress import RunProgress, TimeLeft
+from labctl.cli.progress import RunProgress
+from labctl.run.time_left import TimeLeft
 
 STAGES = {"dark": {"max_points": 2, "point_s": 10.0}, "sweep": {"max_points": 8, "point_s": 20.0}}
 
