@@ -22,6 +22,7 @@ from pydantic import (
 from labctl.config.calibration import SAME_WAVELENGTH_NM, AttenuatorCalibration, load_calibration
 from labctl.config.document import TomlDocument, parse_document, read_document
 from labctl.config.fault import Absent, Fault, Faults, as_toml, nearest_name
+from labctl.config.filters import FilterConfig
 from labctl.config.locate import locate
 from labctl.config.problems import check_table
 from labctl.config.pump import LaserConfig, PumpConfig, check_fluence_limit
@@ -63,6 +64,10 @@ class SpectrometerConfig(Table):
 
     centre_wavelength_nm: WavelengthNm = Field(alias="centre_wavelength")
     grating: Annotated[int, Field(ge=1, le=9, description="position on the turret, from 1")] = 1
+    window_nm: Annotated[float, InUnit("nm", above=0, at_most=2000, example="140 nm")] | None = Field(
+        alias="window", default=None
+    )
+    """Width of what the detector sees, for the preflight; the true window follows from the grating."""
     slit_um: Annotated[float, InUnit("um", at_least=1, at_most=5000, example="50 um")] | None = Field(
         alias="slit", default=None
     )
@@ -182,6 +187,7 @@ class BenchConfig(Table):
         AfterValidator(ByRole),
         PlainSerializer(dict),
     ]
+    filter: FilterConfig | None = Field(default=None, validate_default=True)
     pump: PumpConfig | None = Field(default=None, validate_default=True)
     spectrometer: SpectrometerConfig | None = None
     limits: LimitsConfig | None = Field(default=None, validate_default=True)
@@ -226,6 +232,16 @@ class BenchConfig(Table):
             return ()
         found = f"a calibration of {calibration.date}, {age_days} days old"
         return (Problem(calibration.file, None, "date", found, f"an age of 0 to {max_age_day:g} days"),)
+
+    @field_validator("filter", mode="after")
+    @classmethod
+    def _filter_has_a_wheel(cls, filters: FilterConfig | None, info: ValidationInfo) -> FilterConfig | None:
+        instruments = info.data.get("instruments")
+        if instruments is not None and ("filter" in instruments) != (filters is not None):
+            if filters is None:
+                raise Absent("no [filter]", "a bench with [instruments.filter] has [filter] with positions and use")
+            raise Absent("no [instruments.filter]", "a bench with [filter] has an instrument for the role filter")
+        return filters
 
     @field_validator("limits", mode="after")
     @classmethod
