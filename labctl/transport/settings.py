@@ -17,6 +17,8 @@ class WireSettings:
     :param read_termination: Ends a reply that is read as text; removed from it.
     :param timeout_s: Time allowed for a reply unless the driver grants more for a command.
     :param baud_rate: Serial speed; the other serial fields likewise; ignored on sockets.
+    :param rts_pulse: Take RTS off and on again when a serial port is opened, as some USB controllers want it; what the
+        port has received until then is dropped.
     :param encoding: Encoding of text.
     """
 
@@ -29,6 +31,7 @@ class WireSettings:
     stop_bits: int = 1
     xonxoff: bool = False
     rtscts: bool = False
+    rts_pulse: bool = False
     encoding: str = "latin-1"
 
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 from typing import Any
 
+from labctl.clock import RealClock
 from labctl.errors import ConnectionLost, Exchange, InputError
 from labctl.transport.settings import WireSettings
 
+log = logging.getLogger(__name__)
+
 _CONNECT_TIMEOUT_S = 3.0
 _RECEIVE_SIZE = 1 << 16
+_RTS_PAUSE_S = 0.05
 
 
 class SocketLink:
@@ -86,6 +91,20 @@ class SerialLink:
             )
         except (*self._errors, ValueError) as error:
             raise ConnectionLost(f"cannot open the serial port {port}: {error}") from error
+        if settings.rts_pulse:
+            self._pulse_rts()
+
+    def _pulse_rts(self) -> None:
+        clock = RealClock()
+        try:
+            for raised in (False, True):
+                self._port.rts = raised
+                clock.sleep(_RTS_PAUSE_S)
+            self._port.reset_input_buffer()
+            self._port.reset_output_buffer()
+        except self._errors as error:
+            # A pseudo-terminal and some converters have no such line; whoever listens there does not miss it.
+            log.info("%s: RTS cannot be switched (%s)", self._name, error)
 
     def send(self, data: bytes) -> None:
         try:
@@ -127,7 +146,7 @@ class VisaLink:
 
     def __init__(self, resource: str, settings: WireSettings) -> None:
         import pyvisa
-        from pyvisa.constants import Parity, StatusCode, StopBits
+        from pyvisa.constants import ControlFlow, Parity, StatusCode, StopBits
 
         self._name = resource
         self._timeout_code = StatusCode.error_timeout
@@ -149,6 +168,8 @@ class VisaLink:
             self._resource.data_bits = settings.data_bits
             self._resource.parity = {"N": Parity.none, "E": Parity.even, "O": Parity.odd}[settings.parity]
             self._resource.stop_bits = {1: StopBits.one, 2: StopBits.two}[settings.stop_bits]
+            if settings.rtscts:
+                self._resource.flow_control = ControlFlow.rts_cts
 
     @staticmethod
     def _resource_manager(pyvisa: Any) -> Any:
