@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from scipy.optimize import leastsq
 
 Array = NDArray[np.float64]
-Model = Literal["line", "concave", "hinge", "hinge+saturation"]
+Model = Literal["line", "concave", "hinge", "hinge+saturation", "lasing"]
 
 SOFTNESS_RANGE = (0.01, 0.25)
 """Allowed range of d (in ln fluence): sharper than any sampling shows, to a bend over a factor of three."""
@@ -45,7 +45,7 @@ SATURATED_SLOPE_RANGE = (0.0, 1.5)
 Left free, s3 runs to large negative values on sweeps that end soon after saturation starts and takes D and d with it.
 """
 
-PARAMETERS: dict[Model, int] = {"line": 2, "concave": 5, "hinge": 5, "hinge+saturation": 7}
+PARAMETERS: dict[Model, int] = {"line": 2, "concave": 5, "hinge": 5, "hinge+saturation": 7, "lasing": 4}
 _GRID_SOFTNESS = np.array([0.02, 0.06, 0.11, 0.16, 0.23])
 _GRID_DISTANCES = np.array([0.72, 0.85, 1.0, 1.2, 1.5, 1.9])
 

@@ -34,7 +34,7 @@ from labctl.analysis.hinge import (
     polish,
     search_grid,
 )
-from labctl.analysis.profile import Candidate, profile_intervals
+from labctl.analysis.profile import Candidate, Profile, threshold_intervals
 from labctl.analysis.sweep_points import SweepPoints, prepare
 from labctl.analysis.threshold import NoThreshold, ThresholdFit
 
@@ -59,21 +59,22 @@ MIN_POINTS = 7
 MIN_EACH_SIDE = 3
 _RISING: tuple[tuple[Model, bool], ...] = (("hinge", False), ("hinge+saturation", True))
 _KNEES = 40
+Knee = Candidate[HingeParameters]
 
 
 @dataclass(frozen=True)
 class _Selection:
-    chosen: Candidate
+    chosen: Knee
     weight: Array
     scale: float
     """Variance scale s^2 by which chi2 is divided."""
     bic_flat: float
     """Lowest BIC among the models without a rising knee."""
 
-    def chi2_scaled(self, candidate: Candidate) -> float:
+    def chi2_scaled(self, candidate: Knee) -> float:
         return candidate.chi2 / self.scale
 
-    def bic(self, candidate: Candidate) -> float:
+    def bic(self, candidate: Knee) -> float:
         return self.chi2_scaled(candidate) + PARAMETERS[candidate.model] * float(np.log(self.weight.size))
 
 
@@ -143,7 +144,7 @@ def _select(data: SweepPoints) -> _Selection:
     distinct = np.unique(x)
     knees = np.linspace(distinct[1], distinct[-2], _KNEES)
     weight = data.weight(1.5)
-    rising: list[Candidate] = []
+    rising: list[Knee] = []
     for iteration in range(3):
         if iteration == 0:
             rising = [
@@ -177,7 +178,7 @@ def _select(data: SweepPoints) -> _Selection:
     return _Selection(chosen, weight, scale, bic_flat)
 
 
-def _search(x: Array, y: Array, weight: Array, knees: Array, model: Model, saturation: bool) -> Candidate | None:
+def _search(x: Array, y: Array, weight: Array, knees: Array, model: Model, saturation: bool) -> Knee | None:
     starts = search_grid(x, y, weight, knees, saturation=saturation)
     if not starts:
         return None
@@ -185,7 +186,7 @@ def _search(x: Array, y: Array, weight: Array, knees: Array, model: Model, satur
     return Candidate(model, chi2, parameters)
 
 
-def _variance_scale(candidates: list[Candidate], n: int) -> float:
+def _variance_scale(candidates: list[Knee], n: int) -> float:
     """Return s^2: the smallest residual variance that any model reaches, at least 1."""
     return max(1.0, min(c.chi2 / max(n - PARAMETERS[c.model], 1) for c in candidates))
 
@@ -224,7 +225,9 @@ def _result(data: SweepPoints, selection: _Selection, convention: str, unit: str
         interval, definition_error = "none", None
     else:
         rises = {q: float(special.fdtri(1, max(dof, 1), q) if estimated else special.chdtri(1, 1 - q)) for q in levels}
-        chosen, intervals, warnings = profile_intervals(data, selection.weight, chosen, rises, scale)
+        profile = _profile(data, selection.weight)
+        chosen, ends = profile.intervals(chosen, rises, scale)
+        intervals, warnings = threshold_intervals(ends, profile.edges)
         interval = "profile F" if estimated else "profile chi2"
         definition_error = _definition_error(data, selection.weight, chosen)
     p = chosen.parameters
@@ -268,11 +271,18 @@ def _result(data: SweepPoints, selection: _Selection, convention: str, unit: str
     )
 
 
+def _profile(data: SweepPoints, weight: Array) -> Profile[HingeParameters]:
+    def refit(start: HingeParameters, knee: float | None) -> tuple[float, HingeParameters]:
+        return polish(data.x, data.y, weight, start, fixed_knee=knee)
+
+    return Profile(refit, lambda p: p.log_threshold, (float(data.x[0]), float(data.x[-1])), step=0.008)
+
+
 def _at_bound(p: HingeParameters) -> bool:
     return p.distance is not None and min(abs(p.distance - end) for end in SATURATION_DISTANCE_RANGE) < BOUND_REACHED
 
 
-def _definition_error(data: SweepPoints, weight: Array, chosen: Candidate) -> float:
+def _definition_error(data: SweepPoints, weight: Array, chosen: Knee) -> float:
     """Return half the relative spread of the knee over the lower bounds of D that are in use, 0 without saturation."""
     if chosen.parameters.distance is None:
         return 0.0
