@@ -100,9 +100,25 @@ class Shutter(Instrument, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class ReadingPace:
+    """How long a reading of an energy meter may take.
+
+    :param overhead_s: Time besides the pulses, in s.
+    :param pulse_s: Time in s for which the meter is busy with a pulse and misses those that come meanwhile.
+    """
+
+    overhead_s: float = 0.1
+    pulse_s: float = 3.5e-3
+
+
 @runtime_checkable
 class EnergyMeter(Instrument, Protocol):
-    """A pulse-energy meter."""
+    """A pulse-energy meter.
+
+    A driver whose readings take longer than the default :class:`ReadingPace` says so in a class attribute ``PACE``:
+    plans count with it before any instrument is opened.
+    """
 
     @property
     def wavelength_nm(self) -> float:
@@ -126,7 +142,7 @@ class EnergyMeter(Instrument, Protocol):
         ...
 
     def zero(self) -> float:
-        """Zero the meter with the beam blocked; returns the offset that was removed, in J."""
+        """Zero the meter with the beam blocked; returns the offset that was removed in J, nan if the meter hides it."""
         ...
 
     def measure(self, pulses: int) -> EnergyReading:

@@ -18,7 +18,7 @@ from labctl.bench.limits import PumpLimits
 from labctl.clock import Clock
 from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
 from labctl.quantities import EnergyReading, Fluence, SpotGeometry
-from labctl.roles import Attenuator, EnergyMeter, Shutter
+from labctl.roles import Attenuator, EnergyMeter, ReadingPace, Shutter
 
 log = logging.getLogger(__name__)
 
@@ -31,17 +31,16 @@ _SEARCH_PULSES = 10
 _FAR_OFF = 2.0
 """Factor between the fluence set and the fluence reached from which on the calibration is taken to be wrong."""
 _OFF = 0.2
-_READING_OVERHEAD_S = 0.1
-_SLOWEST_PULSE_S = 3.5e-3
 _CALIBRATE_ANEW = "calibrate the attenuator anew; check what changed in the laser"
 
 
-def reading_bound_s(pulses: int, repetition_rate_hz: float) -> float:
+def reading_bound_s(pulses: int, repetition_rate_hz: float, pace: ReadingPace | None = None) -> float:
     """Get an upper bound of the time in s that an energy meter takes to read ``pulses`` pulses.
 
     A meter may be busy with a pulse for milliseconds and miss those that come meanwhile; then it waits for the next.
     """
-    return _READING_OVERHEAD_S + pulses * (_SLOWEST_PULSE_S + 1 / repetition_rate_hz)
+    pace = pace or ReadingPace()
+    return pace.overhead_s + pulses * (pace.pulse_s + 1 / repetition_rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
