@@ -12,9 +12,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from labctl.sim.camera import Camera
+from labctl.sim.filters import Filters
 from labctl.sim.laser import PulsedLaser
 from labctl.sim.noise import KeyedNoise
 from labctl.sim.optics import Spectrograph, WavePlate, peak_fluence_uj_cm2
@@ -75,6 +77,7 @@ class Laboratory:
         self.laser = PulsedLaser(truth.laser, self.noise)
         self.wave_plate = WavePlate(truth.wave_plate)
         self.shutter = Shutter(truth.shutter.initially_open)
+        self.filters = Filters(truth.filter)
         self.spectrograph = Spectrograph(truth.spectrograph)
         self.camera = Camera(truth.camera, self.noise)
         self._in_beam = Timeline(1.0)
@@ -215,6 +218,7 @@ class Laboratory:
             "lines_per_mm": lines_per_mm,
             "sample_in_beam": self._in_beam.at(t) > 0.5,
             "beam_blocked": self._behind_pick_off.at(t) < 0.5,
+            "filter_position": self.filters.position(t),
             "dose_uj_cm2": dose,
             "brightness": self.sample.active_fraction(SampleState(dose)) if self.sample else 0.0,
         }
@@ -278,7 +282,11 @@ class Laboratory:
         self, camera: Camera, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
     ) -> np.ndarray:
         """Mean photoelectrons of ideal pixels per pulse, over the drawn pulses of peak fluence ``fluences``."""
-        truth, efficiency = camera.truth, camera.quantum_efficiency
+        truth = camera.truth
+
+        def efficiency(nm: ArrayLike) -> np.ndarray:
+            return camera.quantum_efficiency(nm) * self.filters.transmission(nm, t)
+
         width_nm = np.abs(np.gradient(wavelengths))
         sigma_px = self.spectrograph.psf_sigma_nm(lines_per_mm) / float(np.median(width_nm))
         mean_fluence, pump_nm = float(fluences.mean()), self.truth.laser.wavelength_nm

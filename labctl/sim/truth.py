@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.errors import ConfigError, Problem
+from labctl.sim.filters import FilterTruth
 
 _Model = TypeVar("_Model", bound=BaseModel)
 
@@ -245,3 +246,4 @@ class LaboratoryTruth(_Truth):
     stripe: StripeTruth = StripeTruth()
     spectrograph: SpectrographTruth = SpectrographTruth()
     camera: CameraTruth = CameraTruth()
+    filter: FilterTruth = FilterTruth()
