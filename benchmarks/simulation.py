@@ -50,7 +50,7 @@ def report() -> dict[str, float]:
     moments = itertools.count(10.0, 0.3)
     return {
         "build sample": milliseconds(lambda: EnsembleSample(sample.truth), 20),
-        "edge spectrum, 1024 px": milliseconds(lambda: sample.edge_spectrum(wavelengths, 40.0, 1.0)),
+        "edge spectrum, 1024 px": milliseconds(lambda: sample.emission_spectrum(wavelengths, 40.0, 1.0)),
         "camera noise, 1024 px": milliseconds(lambda: laboratory.camera.read_out(electrons, 0.1, -60.0)),
         "meter, 100 pulses": milliseconds(lambda: laboratory.meter_energy_j(1.0, 100)),
         "point of a sweep, all in all": milliseconds(lambda: _point(laboratory, next(moments))),

@@ -22,7 +22,8 @@ from labctl.analysis.sweep_design import coarse_fluences, refine_fluences
 from labctl.analysis.threshold import ThresholdFit
 from labctl.config.sample import load_sample
 from labctl.sim.sample import EnsembleSample
-from labctl.sim.truth import SampleTruth, read_table
+from labctl.sim.truth import SampleTruth
+from labctl.sim.truth_table import read_table
 
 Array = np.ndarray
 KNEE = 28.0
@@ -66,7 +67,7 @@ def film() -> Callable[[Array], Array]:
     truth = read_table(load_sample("cdse-cds-zno").truth, SampleTruth, "truth")
     sample = EnsembleSample(truth)
     wavelength_nm = np.linspace(565.0, 705.0, 512)
-    return lambda fluence: sample.edge_spectrum(wavelength_nm, fluence, truth.reference_stripe_mm).sum(axis=1)
+    return lambda fluence: sample.emission_spectrum(wavelength_nm, fluence, truth.reference_stripe_mm).sum(axis=1)
 
 
 def designs() -> Iterator[Design]:

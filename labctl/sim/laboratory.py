@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from pydantic import BaseModel
 from scipy import ndimage
 
 from labctl.sim.camera import Camera
+from labctl.sim.cavity import CavitySample, CavityTruth
 from labctl.sim.filters import Filters
 from labctl.sim.laser import PulsedLaser
 from labctl.sim.noise import KeyedNoise
-from labctl.sim.optics import Spectrograph, WavePlate, peak_fluence_uj_cm2
-from labctl.sim.sample import EnsembleSample, SampleState
+from labctl.sim.optics import Spectrograph, WavePlate
+from labctl.sim.sample import EnsembleSample, Sample, SampleState
 from labctl.sim.timeline import Timeline
-from labctl.sim.truth import LaboratoryTruth, SampleTruth, Table, read_table
+from labctl.sim.truth import LaboratoryTruth, LaserTruth, SampleTruth
+from labctl.sim.truth_table import Table, read_table
 
 # More pulses than this change the mean and the spread of an exposure by less than a photon counts.
 _MAX_DRAWN_PULSES = 4096
@@ -30,8 +33,15 @@ _MOVING_STEPS = 16
 # The dose is settled only up to here behind the newest query: emulators may still report slightly older events.
 _DOSE_LAG_S = 5.0
 _PUMP_HAZE_LENGTH_NM = 400.0
+_ZERO_ORDER_STEP_NM = 0.1
 # Share of the scattered pump light in each order of the grating.
 _PUMP_ORDERS = {0: 1.0, 1: 1.0, 2: 0.05}
+
+
+class _Kind(BaseModel):
+    """Which model a ``[truth]`` is for; its other keys are for that model to judge."""
+
+    kind: Literal["ensemble", "cavity"] = "ensemble"
 
 
 class Shutter:
@@ -70,7 +80,7 @@ class Laboratory:
     :param seed: Seed of all randomness.
     """
 
-    def __init__(self, truth: LaboratoryTruth, sample: EnsembleSample | None, seed: int) -> None:
+    def __init__(self, truth: LaboratoryTruth, sample: Sample | None, seed: int) -> None:
         self.truth = truth
         self.sample = sample
         self.noise = KeyedNoise(seed)
@@ -180,18 +190,19 @@ class Laboratory:
             if pulses:
                 drawn = self.laser.pulse_energies_uj(min(pulses, _MAX_DRAWN_PULSES), "camera")
                 sample_uj = drawn * self.truth.meter.ratio * light / open_share
-                fluences = peak_fluence_uj_cm2(sample_uj, self.truth.stripe)
+                fluences = sample_uj / self.truth.illuminated.area_cm2
                 middle = 0.5 * (t0 + t1)
-                electrons = pulses * self._electrons_per_pulse(camera, wavelengths, lines_per_mm, fluences, middle)
+                per_pulse = self._electrons_per_pulse(camera, wavelengths, lines_per_mm, fluences, middle)
+                electrons = pulses * self.spectrograph.open_share(t0, t1) * per_pulse
             return camera.read_out(camera.expected_electrons(electrons), exposure_s, temperature_c)
 
     def fluence_uj_cm2(self, t: float) -> float:
-        """True mean peak fluence on the sample at ``t``, were the shutter open; without the laser's noise."""
+        """True mean fluence on the sample at ``t``, were the shutter open; without the laser's noise."""
         energy_uj = self.truth.laser.energy_uj * self.truth.meter.ratio * float(self.wave_plate.transmission(t))
-        return float(peak_fluence_uj_cm2(energy_uj, self.truth.stripe))
+        return energy_uj / self.truth.illuminated.area_cm2
 
     def dose_uj_cm2(self, t: float) -> float:
-        """Peak fluence summed over all pulses that have hit the spot until ``t``, uJ/cm2, from the mean energy.
+        """Fluence summed over all pulses that have hit the spot until ``t``, uJ/cm2, from the mean energy.
 
         The sample sees light whenever the shutter is open, whether or not the camera does.
         """
@@ -276,7 +287,7 @@ class Laboratory:
         reaches = self._behind_pick_off.sample(middle) * self._in_beam.sample(middle)
         light_s = float((self._light(middle) * reaches) @ np.diff(pieces))
         full_uj = self.truth.laser.energy_uj * self.truth.meter.ratio
-        return light_s * self.truth.laser.repetition_rate_hz * float(peak_fluence_uj_cm2(full_uj, self.truth.stripe))
+        return light_s * self.truth.laser.repetition_rate_hz * full_uj / self.truth.illuminated.area_cm2
 
     def _electrons_per_pulse(
         self, camera: Camera, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
@@ -299,26 +310,26 @@ class Laboratory:
             emission = self._mean_emission(self.sample, wavelengths, fluences, state)
             electrons += scale * width_nm * efficiency(wavelengths) * emission
             if wavelengths[0] < 0.0 < wavelengths[-1]:
-                line = self.sample.truth.lambda_pl_nm + np.arange(-100.0, 100.0, 0.5)
+                line = self.sample.line_nm + np.arange(-100.0, 100.0, _ZERO_ORDER_STEP_NM)
                 emission = self._mean_emission(self.sample, line, fluences, state)
-                _add_line(electrons, wavelengths, 0.0, scale * 0.5 * float(efficiency(line) @ emission))
+                _add_line(electrons, wavelengths, 0.0, scale * _ZERO_ORDER_STEP_NM * float(efficiency(line) @ emission))
         haze = truth.pump_scatter * pump * np.exp(-np.abs(wavelengths - pump_nm) / _PUMP_HAZE_LENGTH_NM)
         return ndimage.gaussian_filter1d(electrons, sigma_px, mode="nearest") + haze
 
     def _mean_emission(
-        self, sample: EnsembleSample, wavelengths: np.ndarray, fluences: np.ndarray, state: SampleState
+        self, sample: Sample, wavelengths: np.ndarray, fluences: np.ndarray, state: SampleState
     ) -> np.ndarray:
-        """Edge spectrum averaged over pulses, by three-point Gauss-Hermite quadrature with their mean and spread.
+        """Spectrum averaged over pulses, by three-point Gauss-Hermite quadrature with their mean and spread.
 
         The emission goes as a high power of the fluence, so its mean is not that of the mean pulse. Three points are
         exact up to the fifth power for a Gaussian spread, and cost as much as three pulses.
         """
         mean, spread = float(fluences.mean()), float(fluences.std())
-        length_mm = self.truth.stripe.length_mm
+        length_mm = self.truth.illuminated.length_mm
         if not spread:
-            return sample.edge_spectrum(wavelengths, mean, length_mm, state)
+            return sample.emission_spectrum(wavelengths, mean, length_mm, state)
         nodes = np.maximum(mean + np.sqrt(3.0) * spread * np.array([-1.0, 0.0, 1.0]), 0.0)
-        return np.array([1.0, 4.0, 1.0]) / 6.0 @ sample.edge_spectrum(wavelengths, nodes, length_mm, state)
+        return np.array([1.0, 4.0, 1.0]) / 6.0 @ sample.emission_spectrum(wavelengths, nodes, length_mm, state)
 
 
 def _add_line(signal: np.ndarray, wavelengths: np.ndarray, line_nm: float, strength: float) -> None:
@@ -338,5 +349,10 @@ def create(bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str,
     truth = read_table(bench, LaboratoryTruth, "laboratory")
     if sample is None:
         return Laboratory(truth, None, seed)
-    ensemble = EnsembleSample(read_table(sample, SampleTruth, "truth"), truth.laser.wavelength_nm)
-    return Laboratory(truth, ensemble, seed)
+    return Laboratory(truth, _sample(sample, truth.laser), seed)
+
+
+def _sample(raw: Table | Mapping[str, Any], laser: LaserTruth) -> Sample:
+    if read_table(raw, _Kind, "truth").kind == "cavity":
+        return CavitySample(read_table(raw, CavityTruth, "truth"))
+    return EnsembleSample(read_table(raw, SampleTruth, "truth"), laser.wavelength_nm, laser.pulse_duration_ns)

@@ -1,4 +1,4 @@
-"""Attenuator, stripe and spectrograph of the simulated laboratory: what light passes where."""
+"""Attenuator and spectrograph of the simulated laboratory: what light passes where."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from labctl.sim.timeline import Timeline
-from labctl.sim.truth import SpectrographTruth, StripeTruth, WavePlateTruth
+from labctl.sim.truth import SpectrographTruth, WavePlateTruth
 
 
 class WavePlate:
@@ -59,20 +59,15 @@ class WavePlate:
         return stands - 0.5 * direction * self.truth.backlash_deg
 
 
-def peak_fluence_uj_cm2(energy_uj: ArrayLike, stripe: StripeTruth) -> np.ndarray:
-    """Peak fluence of a stripe cut by a slit along its length L and Gaussian across: E sqrt(2/pi)/(L w).
-
-    :param energy_uj: Pulse energy behind the slit, uJ.
-    """
-    area_cm2 = 0.1 * stripe.length_mm * 1e-4 * stripe.half_width_um
-    return np.asarray(energy_uj, dtype=float) * np.sqrt(2.0 / np.pi) / area_cm2
-
-
 class Spectrograph:
-    """Czerny-Turner spectrograph: which wavelength falls on which pixel."""
+    """Czerny-Turner spectrograph: which wavelength falls on which pixel.
+
+    Its own shutter, if it has one, is closed with :meth:`let_in`; it keeps light off the camera, not off the sample.
+    """
 
     def __init__(self, truth: SpectrographTruth) -> None:
         self.truth = truth
+        self._open = Timeline(1.0)
         self._centre_nm = Timeline(truth.initial_centre_nm)
         self._lines_per_mm = Timeline(truth.initial_lines_per_mm)
 
@@ -84,6 +79,14 @@ class Spectrograph:
     def slew(self, t0: float, t1: float, centre_nm: float) -> None:
         """Drive evenly from where it stands at ``t0`` to a centre wavelength at ``t1``, nm."""
         self._centre_nm.ramp(t0, t1, centre_nm)
+
+    def let_in(self, t: float, is_open: bool) -> None:
+        """Open or close the spectrograph's own shutter at laboratory time ``t``."""
+        self._open.set(t, float(is_open))
+
+    def open_share(self, t0: float, t1: float) -> float:
+        """Get the share of [t0, t1] in which its own shutter was open."""
+        return self._open.mean(t0, t1)
 
     def at(self, t: float) -> tuple[float, float]:
         """Get centre wavelength as asked for, nm, and grating, lines/mm."""

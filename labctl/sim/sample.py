@@ -7,7 +7,9 @@ streak image, single dots) belongs into a module of its own that takes an :class
 
 Model, readings of it, and sources
 ----------------------------------
-* Excitons per dot and pulse: N = kappa sigma F/(h nu); their numbers are Poisson-distributed.
+* Excitons per dot and pulse: N = kappa sigma F/(h nu); their numbers are Poisson-distributed. Multiexcitons decay
+  during a pulse that is not much shorter than tau_xx: N is then what is there at a time, in the quasi-stationary form
+  N (tau_xx/tau_p)(1 - exp(-tau_p/tau_xx)), and emission and gain of the pulse are those of that population.
 * Emitted photons per dot and pulse: sum over n of P(at least n excitons) QY_n, with QY_1 = QY and, from radiative
   rates that go as n^2 and Auger rates that go as n^2 (n - 1), QY_n = (1-w)/((1-w) + w (n-1)) for n >= 2.
 * Net modal gain: g = G b [y(N) - y0] S_g(lambda) - alpha, with y the inversion of a two-fold degenerate band edge,
@@ -28,6 +30,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -38,6 +41,8 @@ from labctl.sim.truth import SampleTruth
 _PLANCK_J_S = 6.62607015e-34
 _LIGHT_M_S = 299792458.0
 _MAX_EXCITONS = 400
+_SHORT_PULSE = 1e-3
+"""Share of the biexciton's lifetime below which nothing decays during a pulse."""
 _GAUSS = 4.0 * np.log(2.0)
 
 
@@ -61,6 +66,49 @@ class SampleState:
 
 
 FRESH = SampleState()
+
+
+class Sample(Protocol):
+    """What the simulated laboratory asks of a sample, whatever it is made of."""
+
+    @property
+    def line_nm(self) -> float:
+        """Get the peak of the spontaneous emission, nm."""
+        ...
+
+    def active_fraction(self, state: SampleState) -> float:
+        """Get the fraction of the emitters that light has left intact, 0 to 1."""
+        ...
+
+    def emission_spectrum(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, length_mm: float, state: SampleState = FRESH
+    ) -> np.ndarray:
+        """Get the light that leaves the sample towards the spectrograph, photons per nm and pulse.
+
+        :param wavelength_nm: Wavelengths, nm, shape (n,).
+        :param fluence_uj_cm2: Fluence as :mod:`labctl.sim.spot` states it, uJ/cm2, a number or shape (m,).
+        :param length_mm: Length over which the pumped area amplifies, mm.
+        :returns: Shape (n,) for one fluence, else (m, n).
+        """
+        ...
+
+
+def active_fraction(damage_fluence_uj_cm2: float, state: SampleState) -> float:
+    """Get what photodamage has left: exp(-D/F_dam), D the accumulated fluence; 1 for F_dam = 0, no damage."""
+    if not damage_fluence_uj_cm2:
+        return 1.0
+    return float(np.exp(-state.accumulated_fluence_uj_cm2 / damage_fluence_uj_cm2))
+
+
+def split_gaussian(wavelength_nm: ArrayLike, peak_nm: float, fwhm_nm: float, asymmetry: float) -> np.ndarray:
+    """Get a line of area 1, per nm, that is a Gaussian of its own on either side of its peak.
+
+    :param asymmetry: Ratio of the red to the blue half width.
+    """
+    blue = fwhm_nm / (1.0 + asymmetry)
+    offset = np.asarray(wavelength_nm, dtype=float) - peak_nm
+    width = np.where(offset < 0.0, 2.0 * blue, 2.0 * (fwhm_nm - blue))
+    return np.exp(-_GAUSS * (offset / width) ** 2) / (fwhm_nm * np.sqrt(np.pi / _GAUSS))
 
 
 def amplified_emission(a: ArrayLike, g: ArrayLike, saturation: float, length: float) -> np.ndarray:
@@ -105,6 +153,7 @@ class EnsembleSample:
 
     :param truth: Parameters of the model.
     :param pump_wavelength_nm: Wavelength of the pump, nm.
+    :param pulse_duration_ns: Duration of its pulses, ns; 0 for pulses much shorter than any decay.
 
     ``lambda_ase_nm`` and ``fwhm_ase_nm`` of the truth are those of the ASE line *as it leaves the edge* of the
     reference stripe, at a pump of three times transparency (about twice the ASE threshold). The gain spectrum S_g is
@@ -113,18 +162,16 @@ class EnsembleSample:
     The line is what the gain adds: the edge spectrum minus a L. Its width grows again when it saturates.
     """
 
-    def __init__(self, truth: SampleTruth, pump_wavelength_nm: float = 400.0) -> None:
+    def __init__(self, truth: SampleTruth, pump_wavelength_nm: float = 400.0, pulse_duration_ns: float = 0.0) -> None:
         self.truth = truth
         self.pump_wavelength_nm = pump_wavelength_nm
+        self.pulse_duration_ns = pulse_duration_ns
         self._inversion = GAIN_LAWS[truth.gain_law]
         order = np.arange(1, _MAX_EXCITONS + 1)
         w = truth.auger_share
         self._order = order
         self._order_yield = (1.0 - w) / np.maximum((1.0 - w) + w * (order - 1), 1e-300)
         self._order_yield[0] = truth.qy
-        blue = truth.fwhm_pl_nm / (1.0 + truth.asymmetry_pl)
-        self._half_widths_nm = blue, truth.fwhm_pl_nm - blue
-        self._line_area_nm = truth.fwhm_pl_nm * np.sqrt(np.pi / _GAUSS)
         self._reference_cm = 0.1 * truth.reference_stripe_mm
         self._gain_centre_nm = truth.lambda_ase_nm or truth.lambda_pl_nm
         self._gain_fwhm_nm = truth.fwhm_ase_nm or truth.fwhm_pl_nm
@@ -134,13 +181,21 @@ class EnsembleSample:
             self._solve_gain_spectrum()
 
     def excitons(self, fluence_uj_cm2: ArrayLike) -> np.ndarray:
-        """Mean number of excitons per dot and pulse, N = kappa sigma F/(h nu).
+        """Mean number of excitons per dot: N = kappa sigma F/(h nu), less what decays during a long pulse.
 
         :param fluence_uj_cm2: Peak fluence of the pulse, uJ/cm2.
         """
         photon_j = _PLANCK_J_S * _LIGHT_M_S / (self.pump_wavelength_nm * 1e-9)
         per_uj_cm2 = self.truth.kappa * self.truth.sigma_cm2 * 1e-6 / photon_j
-        return per_uj_cm2 * np.asarray(fluence_uj_cm2, dtype=float)
+        return per_uj_cm2 * self._there_at_a_time() * np.asarray(fluence_uj_cm2, dtype=float)
+
+    def _there_at_a_time(self) -> float:
+        """Share of the excitons made by a pulse that are there together, (tau/t)(1 - exp(-t/tau)); 1 if it is short."""
+        lifetime_ns = self.truth.tau_xx_ns
+        if lifetime_ns is None or self.pulse_duration_ns < _SHORT_PULSE * lifetime_ns:
+            return 1.0
+        ratio = self.pulse_duration_ns / lifetime_ns
+        return float(-np.expm1(-ratio) / ratio)
 
     def fluence_for_excitons_uj_cm2(self, n: float) -> float:
         """Inverse of :meth:`excitons`, uJ/cm2."""
@@ -162,9 +217,7 @@ class EnsembleSample:
 
     def active_fraction(self, state: SampleState) -> float:
         """Fraction b of the dots that still emit and amplify: exp(-D/F_dam), D the accumulated fluence."""
-        if not self.truth.damage_fluence_uj_cm2:
-            return 1.0
-        return float(np.exp(-state.accumulated_fluence_uj_cm2 / self.truth.damage_fluence_uj_cm2))
+        return active_fraction(self.truth.damage_fluence_uj_cm2, state)
 
     def transparency_fluence_uj_cm2(self) -> float:
         """Fluence at which the net gain at the peak is zero: y = y0 + alpha/G. Infinite for a sample without gain."""
@@ -174,9 +227,7 @@ class EnsembleSample:
 
     def pl_line(self, wavelength_nm: ArrayLike) -> np.ndarray:
         """Spontaneous line per nm, a split Gaussian of area 1."""
-        offset = np.asarray(wavelength_nm, dtype=float) - self.truth.lambda_pl_nm
-        width = np.where(offset < 0.0, 2.0 * self._half_widths_nm[0], 2.0 * self._half_widths_nm[1])
-        return np.exp(-_GAUSS * (offset / width) ** 2) / self._line_area_nm
+        return split_gaussian(wavelength_nm, self.truth.lambda_pl_nm, self.truth.fwhm_pl_nm, self.truth.asymmetry_pl)
 
     def modal_gain_cm1(self, wavelength_nm: ArrayLike, n: ArrayLike, state: SampleState = FRESH) -> np.ndarray:
         """Net modal gain, 1/cm; negative is loss.
@@ -188,8 +239,13 @@ class EnsembleSample:
         inverted = self.active_fraction(state) * truth.gain_cm1 * (self._inversion(n) - truth.y0)
         return inverted * self._gain_line(wavelength_nm) - truth.alpha_cm1
 
-    def edge_spectrum(
-        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, stripe_mm: float, state: SampleState = FRESH
+    @property
+    def line_nm(self) -> float:
+        """Get the peak of the spontaneous emission, nm."""
+        return self.truth.lambda_pl_nm
+
+    def emission_spectrum(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, length_mm: float, state: SampleState = FRESH
     ) -> np.ndarray:
         """Emission from the edge of the stripe, photons per nm and pulse.
 
@@ -197,11 +253,11 @@ class EnsembleSample:
 
         :param wavelength_nm: Wavelengths, nm, shape (n,).
         :param fluence_uj_cm2: Peak fluence, uJ/cm2, a number or shape (m,).
-        :param stripe_mm: Length of the stripe, mm.
+        :param length_mm: Length of the stripe, mm.
         :returns: Shape (n,) for one fluence, else (m, n).
         """
         n = self.excitons(fluence_uj_cm2)[..., None]
-        length_cm = 0.1 * stripe_mm
+        length_cm = 0.1 * length_mm
         spontaneous = self.active_fraction(state) * self.emitted_photons(n) * self.pl_line(wavelength_nm)
         if not self.truth.gain_cm1:
             return spontaneous * length_cm

@@ -7,61 +7,16 @@ Only :mod:`labctl.sim` reads either.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, Protocol, TypeVar, runtime_checkable
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from labctl.errors import ConfigError, Problem
 from labctl.sim.filters import FilterTruth
-
-_Model = TypeVar("_Model", bound=BaseModel)
-
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-# TOML knows arrays only; in strict mode pydantic would refuse them as tuples.
-Positives = Annotated[tuple[Positive, ...], Field(strict=False)]
+from labctl.sim.spot import Illuminated, SpotTruth, StripeTruth
+from labctl.sim.truth_table import Fraction, NotNegative, Positive, Positives, Truth
 
 
-@runtime_checkable
-class Table(Protocol):
-    """A table of an input file that knows file and lines of its keys (``labctl.config`` provides it)."""
-
-    def validate(self, model: type[_Model]) -> _Model:
-        """Read the table into ``model``; raise ``ConfigError`` naming file, line and key of every fault."""
-        ...
-
-
-def read_table(raw: Table | Mapping[str, Any] | None, model: type[_Model], name: str) -> _Model:
-    """Read a table of an input file, or a plain mapping from a test or a notebook.
-
-    :param name: Name of the table, for messages about a plain mapping.
-    :raises ConfigError: Unknown keys, wrong types, values out of range; all of them at once.
-    """
-    if isinstance(raw, Table):
-        return raw.validate(model)
-    try:
-        return model.model_validate(dict(raw or {}))
-    except ValidationError as error:
-        problems = [
-            Problem(
-                file=f"[{name}]",
-                line=None,
-                key=".".join(str(part) for part in fault["loc"]),
-                found=repr(fault["input"]),
-                allowed=fault["msg"],
-            )
-            for fault in error.errors()
-        ]
-        raise ConfigError(problems) from error
-
-
-class _Truth(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class SampleTruth(_Truth):
+class SampleTruth(Truth):
     """Parameters of an ensemble sample (film or solution) of nanocrystals.
 
     :param kappa: Film factor in N = kappa sigma F / (h nu): reflection, absorption depth, Auger loss during build-up.
@@ -86,6 +41,7 @@ class SampleTruth(_Truth):
         over all pulses that hit the spot, uJ/cm2. 0: no damage.
     """
 
+    kind: Literal["ensemble"] = "ensemble"
     kappa: Positive = 1.0
     sigma_cm2: Positive
     eta_t: Fraction = 0.03
@@ -120,22 +76,24 @@ class SampleTruth(_Truth):
         return self
 
 
-class LaserTruth(_Truth):
-    """The femtosecond pump laser.
+class LaserTruth(Truth):
+    """The pump laser.
 
     :param energy_uj: Mean pulse energy at the energy meter with the attenuator fully open, uJ.
+    :param pulse_duration_ns: Duration of a pulse, ns.
     :param rms: Pulse-to-pulse fluctuation. :param drift_rms: Slow drift. :param drift_tau_s: Its time, s.
     """
 
     wavelength_nm: Positive = 400.0
     repetition_rate_hz: Positive = 1000.0
+    pulse_duration_ns: Positive = 1e-4
     energy_uj: Positive = 38.0
     rms: NotNegative = 0.015
     drift_rms: NotNegative = 0.02
     drift_tau_s: Positive = 1200.0
 
 
-class WavePlateTruth(_Truth):
+class WavePlateTruth(Truth):
     """Half-wave plate between polarisers.
 
     :param theta0_deg: Angle of largest transmission. :param leak: Least transmission T0.
@@ -154,7 +112,7 @@ class WavePlateTruth(_Truth):
     initial_deg: float = 0.0
 
 
-class ShutterTruth(_Truth):
+class ShutterTruth(Truth):
     """The pump shutter: delay between command and light, s; whether it is open at switch-on."""
 
     open_s: NotNegative = 0.008
@@ -162,7 +120,7 @@ class ShutterTruth(_Truth):
     initially_open: bool = False
 
 
-class MeterTruth(_Truth):
+class MeterTruth(Truth):
     """Energy meter behind the pick-off.
 
     :param ratio: Energy at the sample divided by energy at the meter.
@@ -177,14 +135,7 @@ class MeterTruth(_Truth):
     response_s: NotNegative = 0.0
 
 
-class StripeTruth(_Truth):
-    """Excitation stripe on the sample: slit-cut length, mm; half width across at 1/e2, um."""
-
-    length_mm: Positive = 1.0
-    half_width_um: Positive = 150.0
-
-
-class SpectrographTruth(_Truth):
+class SpectrographTruth(Truth):
     """Czerny-Turner spectrograph.
 
     :param half_angle_deg: Half the inclusion angle. :param detector_angle_deg: Tilt of the focal plane.
@@ -205,7 +156,7 @@ class SpectrographTruth(_Truth):
     initial_lines_per_mm: Positive = 600.0
 
 
-class CameraTruth(_Truth):
+class CameraTruth(Truth):
     """CCD camera read out as one line.
 
     :param collection: Photons on the detector per emitted photon of the model (which counts per dot and cm).
@@ -236,14 +187,29 @@ class CameraTruth(_Truth):
     pump_line: NotNegative = 20.0
 
 
-class LaboratoryTruth(_Truth):
-    """The simulated optics, all with defaults: a bench without ``[laboratory]`` is a good one."""
+class LaboratoryTruth(Truth):
+    """The simulated optics, all with defaults: a bench without ``[laboratory]`` is a good one.
+
+    The pump falls on the sample as ``stripe`` or as ``spot``; as the default stripe if neither is given.
+    """
 
     laser: LaserTruth = LaserTruth()
     wave_plate: WavePlateTruth = WavePlateTruth()
     shutter: ShutterTruth = ShutterTruth()
     meter: MeterTruth = MeterTruth()
-    stripe: StripeTruth = StripeTruth()
+    stripe: StripeTruth | None = None
+    spot: SpotTruth | None = None
     spectrograph: SpectrographTruth = SpectrographTruth()
     camera: CameraTruth = CameraTruth()
     filter: FilterTruth = FilterTruth()
+
+    @model_validator(mode="after")
+    def _one_spot(self) -> LaboratoryTruth:
+        if self.stripe is not None and self.spot is not None:
+            raise ValueError("the pump has one shape on the sample: give [laboratory.stripe] or [laboratory.spot]")
+        return self
+
+    @property
+    def illuminated(self) -> Illuminated:
+        """Get what the pump lights on the sample."""
+        return self.spot or self.stripe or StripeTruth()

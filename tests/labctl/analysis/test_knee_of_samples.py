@@ -66,7 +66,7 @@ def emission(name: str, stripe_mm: float | None = None):
     row, film = ROWS[name], sample(name)
     wavelength_nm = row.pl_nm[0] + np.linspace(-4, 4, 400) * row.pl_nm[1]
     length_mm = row.stripe_mm if stripe_mm is None else stripe_mm
-    return lambda fluence: film.edge_spectrum(wavelength_nm, fluence, length_mm).sum(axis=1)
+    return lambda fluence: film.emission_spectrum(wavelength_nm, fluence, length_mm).sum(axis=1)
 
 
 def adaptive(threshold: float) -> np.ndarray:

@@ -7,8 +7,9 @@ import pytest
 
 from labctl.sim.laser import PulsedLaser
 from labctl.sim.noise import KeyedNoise
-from labctl.sim.optics import Spectrograph, WavePlate, peak_fluence_uj_cm2
-from labctl.sim.truth import LaserTruth, SpectrographTruth, StripeTruth, WavePlateTruth
+from labctl.sim.optics import Spectrograph, WavePlate
+from labctl.sim.spot import StripeTruth
+from labctl.sim.truth import LaserTruth, SpectrographTruth, WavePlateTruth
 
 
 def test_pulse_energies_have_the_stated_mean_and_spread() -> None:
@@ -77,12 +78,12 @@ def test_stripe_fluence_is_the_peak_of_a_gaussian_across() -> None:
     across = np.linspace(-0.1, 0.1, 20001)
     profile = np.exp(-2 * (across / 0.015) ** 2)
     energy_uj = 400.0 * 0.1 * np.trapezoid(profile, across)
-    assert float(peak_fluence_uj_cm2(energy_uj, stripe)) == pytest.approx(400.0, rel=1e-6)
+    assert energy_uj / stripe.area_cm2 == pytest.approx(400.0, rel=1e-6)
 
 
 def test_full_transmission_exceeds_every_planned_fluence() -> None:
     energy_uj = LaserTruth().energy_uj * 0.02
-    assert float(peak_fluence_uj_cm2(energy_uj, StripeTruth())) == pytest.approx(400.0, rel=0.02)
+    assert energy_uj / StripeTruth().area_cm2 == pytest.approx(400.0, rel=0.02)
 
 
 @pytest.mark.parametrize(("lines", "dispersion"), [(150.0, 0.56), (300.0, 0.27), (600.0, 0.13), (1200.0, 0.057)])
@@ -112,3 +113,10 @@ def test_spectrograph_remembers_where_it_stood() -> None:
     spectrograph.set(5.0, 640.0, 300.0)
     spectrograph.slew(7.0, 9.0, 660.0)
     assert [spectrograph.at(t) for t in (2.0, 5.0, 8.0, 20.0)] == [(632, 600), (640, 300), (650, 300), (660, 300)]
+
+
+def test_the_shutter_of_a_spectrograph_is_open_until_it_is_closed() -> None:
+    spectrograph = Spectrograph(SpectrographTruth())
+    spectrograph.let_in(2.0, False)
+    spectrograph.let_in(5.0, True)
+    assert [spectrograph.open_share(*span) for span in ((0.0, 2.0), (1.0, 3.0), (3.0, 4.0), (4.0, 8.0))] == [1, 0.5, 0, 0.75]

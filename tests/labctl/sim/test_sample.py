@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from scipy import integrate, optimize
 
 from labctl.sim.sample import EnsembleSample, SampleState, amplified_emission, inversion_biexciton
-from labctl.sim.truth import SampleTruth, read_table
+from labctl.sim.truth import SampleTruth
+from labctl.sim.truth_table import read_table
 
 _WAVELENGTHS = np.linspace(560.0, 720.0, 1601)
 
@@ -120,31 +121,31 @@ def test_edge_shows_the_spontaneous_light_where_the_gain_is_zero(cdse_cds_zno: d
         for step, tolerance in ((1e-3, 3e-4), (1e-6, 3e-7)):
             fluence = crossing * (1.0 + side * step)
             spontaneous = sample.emitted_photons(sample.excitons(fluence)) * sample.pl_line(at) * 0.1
-            shown = sample.edge_spectrum(np.array([at]), fluence, 1.0)
+            shown = sample.emission_spectrum(np.array([at]), fluence, 1.0)
             assert shown[0] == pytest.approx(float(spontaneous), rel=tolerance)
 
 
-def test_edge_spectrum_over_fluences_is_that_of_each(cdse_cds_zno: dict[str, Any]) -> None:
+def test_emission_spectrum_over_fluences_is_that_of_each(cdse_cds_zno: dict[str, Any]) -> None:
     sample = _sample(cdse_cds_zno)
     fluences = np.array([0.0, 2.8, 27.9, 140.0])
-    together = sample.edge_spectrum(_WAVELENGTHS, fluences, 1.0)
+    together = sample.emission_spectrum(_WAVELENGTHS, fluences, 1.0)
     assert together.shape == (4, _WAVELENGTHS.size)
     for one, fluence in zip(together, fluences, strict=True):
-        assert sample.edge_spectrum(_WAVELENGTHS, float(fluence), 1.0) == pytest.approx(one, rel=1e-9)
+        assert sample.emission_spectrum(_WAVELENGTHS, float(fluence), 1.0) == pytest.approx(one, rel=1e-9)
     assert not together[0].any()
-    assert np.isfinite(sample.edge_spectrum(np.array([-50.0, 0.0, 200.0, 1500.0]), 140.0, 1.0)).all()
+    assert np.isfinite(sample.emission_spectrum(np.array([-50.0, 0.0, 200.0, 1500.0]), 140.0, 1.0)).all()
 
 
 @pytest.mark.parametrize("up_to", [54.0, 56.0, 58.0])
 def test_knee_of_the_default_parameters(cdse_cds_zno: dict[str, Any], up_to: float) -> None:
     fluence = np.geomspace(2.8, up_to, 100)
-    band = _sample(cdse_cds_zno).edge_spectrum(_WAVELENGTHS, fluence, 1.0).sum(axis=1)
+    band = _sample(cdse_cds_zno).emission_spectrum(_WAVELENGTHS, fluence, 1.0).sum(axis=1)
     assert 27.0 <= _knee(fluence, band) <= 28.3
 
 
 def test_steepest_point_of_the_default_parameters(cdse_cds_zno: dict[str, Any]) -> None:
     fluence = np.geomspace(5.0, 84.0, 600)
-    band = _sample(cdse_cds_zno).edge_spectrum(_WAVELENGTHS, fluence, 1.0).sum(axis=1)
+    band = _sample(cdse_cds_zno).emission_spectrum(_WAVELENGTHS, fluence, 1.0).sum(axis=1)
     slope = np.gradient(np.log(band), np.log(fluence))
     assert fluence[np.argmax(slope)] == pytest.approx(38.7, rel=0.03)
 
@@ -152,7 +153,7 @@ def test_steepest_point_of_the_default_parameters(cdse_cds_zno: dict[str, Any]) 
 @pytest.mark.parametrize("pump", [1.6, 2.0, 2.4])
 def test_ase_line_as_a_two_component_fit_finds_it(cdse_cds_zno: dict[str, Any], pump: float) -> None:
     sample = _sample(cdse_cds_zno)
-    shown = sample.edge_spectrum(_WAVELENGTHS, pump * 27.9, 1.0)
+    shown = sample.emission_spectrum(_WAVELENGTHS, pump * 27.9, 1.0)
 
     def model(wavelength: np.ndarray, pl: float, ase: float, centre: float, fwhm: float) -> np.ndarray:
         return pl * sample.pl_line(wavelength) + ase * np.exp(-4 * np.log(2) * ((wavelength - centre) / fwhm) ** 2)
@@ -182,7 +183,7 @@ def test_damage_takes_emission_and_gain(cdse_cds_zno: dict[str, Any]) -> None:
     sample = _sample(cdse_cds_zno, damage_fluence_uj_cm2=1e6)
     worn = SampleState(accumulated_fluence_uj_cm2=1e6 * np.log(2))
     assert sample.active_fraction(worn) == pytest.approx(0.5)
-    low = sample.edge_spectrum(_WAVELENGTHS, 2.8, 1.0, worn) / sample.edge_spectrum(_WAVELENGTHS, 2.8, 1.0)
+    low = sample.emission_spectrum(_WAVELENGTHS, 2.8, 1.0, worn) / sample.emission_spectrum(_WAVELENGTHS, 2.8, 1.0)
     assert low == pytest.approx(0.5, abs=0.02)
     n = sample.excitons(60.0)
     fresh_gain, worn_gain = sample.modal_gain_cm1(632.0, n) + 10.0, sample.modal_gain_cm1(632.0, n, worn) + 10.0
@@ -196,6 +197,31 @@ def test_without_damage_nothing_wears(cdse_cds_zno: dict[str, Any]) -> None:
 def test_a_sample_without_gain_only_glows(cdse_cds_zno: dict[str, Any]) -> None:
     truth = {key: value for key, value in cdse_cds_zno.items() if not key.endswith("ase_nm")}
     sample = _sample(truth, gain_cm1=0.0)
-    shown = sample.edge_spectrum(_WAVELENGTHS, [28.0, 140.0], 1.0)
+    shown = sample.emission_spectrum(_WAVELENGTHS, [28.0, 140.0], 1.0)
     assert shown[1] / shown[1].sum() == pytest.approx(shown[0] / shown[0].sum())
     assert sample.transparency_fluence_uj_cm2() == np.inf
+
+
+def test_a_long_pulse_holds_what_is_there_at_a_time(cdse_cds_zno: dict[str, Any]) -> None:
+    # 14.7 mJ/cm2 of 395 nm on 2.1e-15 cm2 is 61 photons per dot; 5 ns against a lifetime of 0.35 ns leave 4.3.
+    truth = read_table({**cdse_cds_zno, "kappa": 1.0, "sigma_cm2": 2.1e-15, "tau_xx_ns": 0.35}, SampleTruth, "truth")
+    short, long = EnsembleSample(truth, 395.0), EnsembleSample(truth, 395.0, 5.0)
+    assert float(short.excitons(14.7e3)) == pytest.approx(61.4, abs=0.1)
+    assert float(long.excitons(14.7e3)) == pytest.approx(4.3, abs=0.02)
+    for sample in (short, long):
+        assert sample.fluence_for_excitons_uj_cm2(float(sample.excitons(1e3))) == pytest.approx(1e3)
+
+
+@pytest.mark.parametrize("duration_ns", [0.0, 1e-4, 1e-3])
+def test_a_short_pulse_is_over_before_anything_decays(cdse_cds_zno: dict[str, Any], duration_ns: float) -> None:
+    truth = read_table(cdse_cds_zno, SampleTruth, "truth")
+    assert float(EnsembleSample(truth, 400.0, duration_ns).excitons(28.0)) == float(
+        EnsembleSample(truth).excitons(28.0)
+    )
+
+
+def test_population_falls_smoothly_with_the_duration(cdse_cds_zno: dict[str, Any]) -> None:
+    truth = read_table(cdse_cds_zno, SampleTruth, "truth")
+    there = [float(EnsembleSample(truth, 400.0, t).excitons(28.0)) for t in np.geomspace(1e-3, 1e3, 60)]
+    assert np.all(np.diff(there) <= 0)
+    assert there[-1] == pytest.approx(there[0] * 12.4 / 1e3, rel=0.01)

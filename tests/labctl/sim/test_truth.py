@@ -9,7 +9,8 @@ import pytest
 from labctl.config.sample import load_sample, parse_sample
 from labctl.errors import ConfigError
 from labctl.sim.laboratory import create
-from labctl.sim.truth import LaboratoryTruth, SampleTruth, read_table
+from labctl.sim.truth import LaboratoryTruth, SampleTruth
+from labctl.sim.truth_table import read_table
 
 
 def _keys(error: ConfigError) -> set[str]:
