@@ -211,6 +211,26 @@ class Spectrograph(Instrument, Protocol):
         ...
 
 
+@runtime_checkable
+class CalibratedSpectrograph(Protocol):
+    """What a spectrograph offers beyond its role when it knows the wavelength of each pixel by itself.
+
+    Not derived from :class:`Spectrograph`: asking whether an instrument offers it must not ask the instrument.
+    """
+
+    def wavelengths_nm(self, pixels: int, pixel_um: float) -> NDArray[np.float64]:
+        """Measure the wavelength of each pixel of the detector in nm, shape (pixels,), where it stands now.
+
+        They rise or fall from the first pixel to the last; to be asked for anew after every move.
+
+        :param pixels: Number of pixels of the detector.
+        :param pixel_um: Width of a pixel in µm.
+
+        Raises InstrumentError if the instrument has no wavelengths here (a mirror, zero order).
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class CoolerState:
     """State of a detector's cooler.

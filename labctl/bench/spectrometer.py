@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from labctl.clock import Clock
 from labctl.errors import Aborted, InstrumentError, InstrumentTimeout, LabctlError
 from labctl.quantities import Spectrum
-from labctl.roles import Detector, Spectrograph, SpectrographGeometry
+from labctl.roles import CalibratedSpectrograph, Detector, Grating, Spectrograph, SpectrographGeometry
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +101,14 @@ def _windows(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
 class Spectrometer:
     """Takes spectra; refuses to expose before the cooler has locked.
 
+    The wavelengths are those that the spectrograph states, if it can (:class:`labctl.roles.CalibratedSpectrograph`),
+    else those of the grating equation. They always rise: if they fall from the first pixel to the last, axis and
+    frames are turned round.
+
     :param spectrograph: Grating spectrograph.
     :param detector: Line detector behind it.
     :param clock: Clock of the run.
-    :param wavelength_offset_nm: Calibration: added to the wavelength that the grating equation gives.
+    :param wavelength_offset_nm: Calibration: added to the wavelengths.
     """
 
     def __init__(
@@ -115,6 +119,7 @@ class Spectrometer:
         self.clock = clock
         self.wavelength_offset_nm = wavelength_offset_nm
         self.wavelength_nm: NDArray[np.float64] = np.array([])
+        self._falling = False
         self._locked = False
 
     def prepare(self, centre_nm: float, grating: int) -> None:
@@ -127,14 +132,9 @@ class Spectrometer:
                 role="spectrograph",
                 todo="start the spectrograph anew; check the limits of the grating",
             )
-        axis = wavelength_axis_nm(
-            reached,
-            chosen.lines_per_mm,
-            self.spectrograph.geometry,
-            self.detector.pixels,
-            self.detector.pixel_um,
-        )
-        self.wavelength_nm = axis + self.wavelength_offset_nm
+        axis = self._wavelengths_nm(reached, chosen)
+        self._falling = bool(axis[0] > axis[-1])
+        self.wavelength_nm = (axis[::-1] if self._falling else axis) + self.wavelength_offset_nm
 
     def start_cooling(self, temperature_c: float) -> None:
         """Set the cooler; returns at once. :meth:`wait_until_cold` waits."""
@@ -189,7 +189,8 @@ class Spectrometer:
                 detector.start()
                 if number == 0 and during is not None:
                     during()
-                frames[number] = detector.read()
+                frame = detector.read()
+                frames[number] = frame[::-1] if self._falling else frame
             except BaseException:
                 self._abort_exposure()
                 raise
@@ -202,6 +203,15 @@ class Spectrometer:
             cosmic=cosmic_rays(frames),
             temperature_c=temperature_c,
             full_scale_counts=float(detector.full_scale_counts),
+        )
+
+    def _wavelengths_nm(self, centre_nm: float, grating: Grating) -> NDArray[np.float64]:
+        """Get the wavelength of each pixel in nm, shape (pixels,), in the order of the detector."""
+        spectrograph, detector = self.spectrograph, self.detector
+        if isinstance(spectrograph, CalibratedSpectrograph):
+            return spectrograph.wavelengths_nm(detector.pixels, detector.pixel_um)
+        return wavelength_axis_nm(
+            centre_nm, grating.lines_per_mm, spectrograph.geometry, detector.pixels, detector.pixel_um
         )
 
     def _locked_temperature_c(self) -> float:

@@ -69,6 +69,48 @@ def test_the_axis_agrees_with_the_simulated_spectrograph(open_bench: Callable[..
     assert spectrometer.wavelength_nm == pytest.approx(truth, abs=2e-3)
 
 
+class StatedAxis:
+    """A spectrograph that states the wavelength of each pixel: 0.1 nm apart, rising or falling."""
+
+    def __init__(self, spectrograph: Any, *, falling: bool) -> None:
+        self._spectrograph = spectrograph
+        self._falling = falling
+        self.asked: list[tuple[int, float]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._spectrograph, name)
+
+    def wavelengths_nm(self, pixels: int, pixel_um: float) -> np.ndarray:
+        self.asked.append((pixels, pixel_um))
+        axis = self._spectrograph.wavelength_nm + 0.1 * (np.arange(pixels) - pixels // 2)
+        return axis[::-1] if self._falling else axis
+
+
+@pytest.mark.parametrize("falling", [False, True])
+def test_an_axis_stated_by_the_spectrograph_is_taken_and_rises(open_bench: Callable[..., Any], falling: bool) -> None:
+    spectrometer = cold(open_bench).bench.spectrometer
+    spectrometer.spectrograph = stated = StatedAxis(spectrometer.spectrograph, falling=falling)
+    spectrometer.wavelength_offset_nm = 0.5
+    spectrometer.prepare(640.0, 1)
+    assert stated.asked == [(1024, 26.0)]
+    spectrum = spectrometer.acquire(0.01, 2)
+    assert spectrum.wavelength_nm == pytest.approx(640.5 + 0.1 * (np.arange(1024) - 512))
+    spectrometer.prepare(630.0, 1)
+    assert len(stated.asked) == 2 and spectrometer.wavelength_nm[512] == pytest.approx(630.5)
+
+
+def test_frames_are_turned_round_with_a_falling_axis(open_bench: Callable[..., Any]) -> None:
+    opened = cold(open_bench)
+    spectrometer, detector = opened.bench.spectrometer, opened.bench.spectrometer.detector
+    ramp = np.arange(1024, dtype=np.int32)
+    detector.read = lambda: ramp
+    for falling, first in ((False, 0), (True, 1023)):
+        spectrometer.spectrograph = StatedAxis(opened.bench.instruments["spectrograph"], falling=falling)
+        spectrometer.prepare(640.0, 1)
+        detector.abort()
+        assert spectrometer.acquire(0.01, 1).counts[0] == first
+
+
 def cold(open_bench: Callable[..., Any], **options: Any) -> Any:
     opened = open_bench(roles=("shutter", "attenuator", "energy_meter", "spectrograph", "detector"), **options)
     spectrometer = opened.bench.spectrometer
