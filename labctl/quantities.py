@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -21,12 +21,16 @@ def photon_energy_j(wavelength_nm: float) -> float:
 
 
 class Convention(StrEnum):
-    """How a fluence was computed from a pulse energy; conventions differ by factors up to 2.9."""
+    """How a fluence was computed from a pulse energy; conventions differ by factors up to 2.9.
+
+    ``peak_gauss_fwhm`` reads quoted axes as full widths at half maximum, all others as 1/e² diameters.
+    """
 
     PEAK_GAUSS = "peak_gauss"
     MEAN_1E2 = "mean_1e2"
     FLAT_TOP = "flat_top"
     RECT_AXES_PRODUCT = "rect_axes_product"
+    PEAK_GAUSS_FWHM = "peak_gauss_fwhm"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +41,16 @@ class GaussianSpot:
     radius_y_mm: float
 
     def area_cm2(self, convention: Convention) -> float:
-        """Get the area A with F = E / A: π w_x w_y / 2 (peak) or π w_x w_y (mean inside the 1/e² ellipse)."""
+        """Get the area A with F = E / A: π w_x w_y / 2 (peak), π w_x w_y (mean inside the 1/e² ellipse) or
+        2 w_x · 2 w_y (product of the full axes).
+        """
         ellipse_cm2 = math.pi * self.radius_x_mm * self.radius_y_mm * 1e-2
         if convention is Convention.PEAK_GAUSS:
             return ellipse_cm2 / 2
         if convention is Convention.MEAN_1E2:
             return ellipse_cm2
+        if convention is Convention.RECT_AXES_PRODUCT:
+            return 4 * self.radius_x_mm * self.radius_y_mm * 1e-2
         raise _not_defined(convention, "a Gaussian spot")
 
 
@@ -80,15 +88,26 @@ class FlatTopSpot:
 
 @dataclass(frozen=True, slots=True)
 class RectangleSpot:
-    """Spot quoted by its two full axes in mm."""
+    """Spot quoted by its two full axes in mm, with nothing said of its profile."""
 
     axis_a_mm: float
     axis_b_mm: float
 
     def area_cm2(self, convention: Convention) -> float:
-        """Get the area A = a b with F = E / A."""
-        if convention is Convention.RECT_AXES_PRODUCT:
-            return self.axis_a_mm * self.axis_b_mm * 1e-2
+        """Get the area A with F = E / A: a b, or what it is if the axes are those of a Gaussian spot.
+
+        As 1/e² diameters: π a b / 8 (peak) and π a b / 4 (mean inside). As full widths at half maximum, which are
+        √(2 ln 2) times the 1/e² radii: π a b / (4 ln 2) (peak).
+        """
+        product_cm2 = self.axis_a_mm * self.axis_b_mm * 1e-2
+        shares = {
+            Convention.RECT_AXES_PRODUCT: 1.0,
+            Convention.PEAK_GAUSS: math.pi / 8,
+            Convention.MEAN_1E2: math.pi / 4,
+            Convention.PEAK_GAUSS_FWHM: math.pi / (4 * math.log(2)),
+        }
+        if convention in shares:
+            return product_cm2 * shares[convention]
         raise _not_defined(convention, "a spot quoted by its axes")
 
 
@@ -118,6 +137,17 @@ class SpotGeometry:
     def area_cm2(self) -> float:
         """Get the area A with F = E / A on the tilted surface, in cm²."""
         return self.spot.area_cm2(self.convention) / math.cos(math.radians(self.incidence_angle_deg))
+
+    def conventions(self) -> dict[Convention, SpotGeometry]:
+        """Get the same beam under every convention that is defined for its spot, its own one first."""
+        same: dict[Convention, SpotGeometry] = {self.convention: self}
+        for convention in Convention:
+            try:
+                self.spot.area_cm2(convention)
+            except ValueError:
+                continue
+            same.setdefault(convention, replace(self, convention=convention))
+        return same
 
     def fluence(self, pulse_energy_j: float, error_j: float = 0.0) -> Fluence:
         """Convert a pulse energy at the sample in J."""
@@ -160,6 +190,16 @@ class Fluence:
 def excitons_per_particle(fluence_uj_cm2: float, cross_section_cm2: float, wavelength_nm: float) -> float:
     """Get ⟨N⟩ = F σ / (h ν) for short pulses (pump much shorter than any decay)."""
     return fluence_uj_cm2 * 1e-6 * cross_section_cm2 / photon_energy_j(wavelength_nm)
+
+
+def effective_population(excitons: float, pulse_ns: float, lifetime_ns: float) -> float:
+    """Get the excitons that are there at the end of a long pulse, when those of many decay with ``lifetime_ns``.
+
+    Quasi-steady state: N_eff = ⟨N⟩ (τ/t_p)(1 - exp(-t_p/τ)), with ⟨N⟩ = F σ / (h ν) all that the pulse excites. It is
+    ⟨N⟩ for a pulse much shorter than τ and ⟨N⟩ τ/t_p for a much longer one.
+    """
+    share = pulse_ns / lifetime_ns
+    return excitons * -math.expm1(-share) / share
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from labctl.quantities import (
     RectangleSpot,
     SpotGeometry,
     StripeSpot,
+    effective_population,
     excitons_per_particle,
     photon_energy_j,
 )
@@ -60,6 +61,10 @@ def test_peaks_are_those_of_the_profiles_integrated() -> None:
         (GaussianSpot(0.15, 0.2), Convention.PEAK_GAUSS, 30.2, 64.1),
         (GaussianSpot(0.15, 0.2), Convention.MEAN_1E2, 30.2, 32.0),
         (GaussianSpot(0.3 / 1.1774, 0.4 / 1.1774), Convention.PEAK_GAUSS, 30.2, 22.2),
+        (GaussianSpot(0.15, 0.2), Convention.RECT_AXES_PRODUCT, 30.2, 25.2),
+        (RectangleSpot(0.3, 0.4), Convention.PEAK_GAUSS, 30.2, 64.1),
+        (RectangleSpot(0.3, 0.4), Convention.MEAN_1E2, 30.2, 32.0),
+        (RectangleSpot(0.3, 0.4), Convention.PEAK_GAUSS_FWHM, 30.2, 22.2),
     ],
 )
 def test_one_pulse_energy_under_the_conventions_of_the_papers(
@@ -71,10 +76,10 @@ def test_one_pulse_energy_under_the_conventions_of_the_papers(
 @pytest.mark.parametrize(
     ("spot", "defined"),
     [
-        (GaussianSpot(0.1, 0.1), {Convention.PEAK_GAUSS, Convention.MEAN_1E2}),
+        (GaussianSpot(0.1, 0.1), {Convention.PEAK_GAUSS, Convention.MEAN_1E2, Convention.RECT_AXES_PRODUCT}),
         (StripeSpot(1.0, 0.1), {Convention.PEAK_GAUSS, Convention.MEAN_1E2}),
         (FlatTopSpot(0.1), {Convention.FLAT_TOP}),
-        (RectangleSpot(0.3, 0.4), {Convention.RECT_AXES_PRODUCT}),
+        (RectangleSpot(0.3, 0.4), set(Convention) - {Convention.FLAT_TOP}),
     ],
 )
 def test_conventions_that_a_spot_has_not_are_refused(spot: object, defined: set[Convention]) -> None:
@@ -84,6 +89,14 @@ def test_conventions_that_a_spot_has_not_are_refused(spot: object, defined: set[
         else:
             with pytest.raises(ValueError, match=convention.value):
                 fluence_uj_cm2(spot, convention, 1.0)
+
+
+def test_a_beam_under_every_convention_begins_with_its_own() -> None:
+    geometry = SpotGeometry(RectangleSpot(0.3, 0.4), Convention.RECT_AXES_PRODUCT, incidence_angle_deg=30.0)
+    same = geometry.conventions()
+    assert next(iter(same)) is Convention.RECT_AXES_PRODUCT and len(same) == 4
+    assert same[Convention.PEAK_GAUSS].area_cm2 == pytest.approx(geometry.area_cm2 * math.pi / 8)
+    assert set(SpotGeometry(FlatTopSpot(0.1), Convention.FLAT_TOP).conventions()) == {Convention.FLAT_TOP}
 
 
 @given(energy_uj=st.floats(1e-6, 1e3), angle=st.floats(0.0, 89.0))
@@ -115,6 +128,13 @@ def test_excitons_per_particle(
     fluence: float, cross_section: float, wavelength: float, excitons: float, error: float
 ) -> None:
     assert excitons_per_particle(fluence, cross_section, wavelength) == pytest.approx(excitons, abs=error)
+
+
+def test_the_population_of_a_long_pulse_is_what_does_not_decay_meanwhile() -> None:
+    excited = excitons_per_particle(14.7e3, 2.1e-15, 395.0)
+    assert effective_population(excited, 5.0, 0.35) == pytest.approx(4.3, abs=0.02)
+    assert effective_population(2.0, 1e-6, 0.35) == pytest.approx(2.0, rel=1e-5)
+    assert effective_population(2.0, 0.35, 0.35) == pytest.approx(2.0 * (1 - math.exp(-1)))
 
 
 def test_the_error_of_a_mean_falls_with_the_pulses() -> None:
