@@ -1,0 +1,1 @@
+"""Filters before the slit of the spectrograph."""
