@@ -119,4 +119,5 @@ def test_the_shutter_of_a_spectrograph_is_open_until_it_is_closed() -> None:
     spectrograph = Spectrograph(SpectrographTruth())
     spectrograph.let_in(2.0, False)
     spectrograph.let_in(5.0, True)
-    assert [spectrograph.open_share(*span) for span in ((0.0, 2.0), (1.0, 3.0), (3.0, 4.0), (4.0, 8.0))] == [1, 0.5, 0, 0.75]
+    spans = ((0.0, 2.0), (1.0, 3.0), (3.0, 4.0), (4.0, 8.0))
+    assert [spectrograph.open_share(*span) for span in spans] == [1, 0.5, 0, 0.75]
