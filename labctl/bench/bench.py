@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from importlib.metadata import entry_points
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeVar, cast
 
 from labctl.bench.attenuation import MalusLaw
@@ -16,12 +16,13 @@ from labctl.bench.safe import SafeReport, make_safe
 from labctl.bench.spectrometer import Spectrometer
 from labctl.clock import Clock
 from labctl.config.bench import BenchConfig
+from labctl.config.registry import driver_entry
 from labctl.config.sample import SampleConfig
 from labctl.errors import BenchOpenError, InputError, InstrumentError, LabctlError, OpenFailure
 from labctl.roles import SAFE_ORDER, Attenuator, Detector, EnergyMeter, Identity, Instrument, Shutter, Spectrograph
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.opening import is_simulated, open_laboratory, open_link
-from labctl.transport.session import LaboratoryLink, OpenRequest, Session
+from labctl.transport.session import LaboratoryLink, OpenRequest, Operator, Session
 from labctl.transport.settings import WireSettings
 
 log = logging.getLogger(__name__)
@@ -31,9 +32,6 @@ _CLOSING_S = 60.0
 _LONGEST_READING_S = 30.0
 _WARMING_UP_S = 2400.0
 _Section = TypeVar("_Section")
-
-OperatorPrompt = Callable[[str], None]
-"""Asks the experimentalist to do something by hand and returns when it is done; raises Aborted when refused."""
 
 
 class Bench:
@@ -59,7 +57,6 @@ class Bench:
         self.config = config
         self.instruments = instruments
         self.identities = identities
-        self.operator_prompt: OperatorPrompt | None = None
         self._session = session
         self._locks = locks
         self._spot_dose_j_cm2 = spot_dose_j_cm2
@@ -79,6 +76,8 @@ class Bench:
         owner: str = "labctl",
         spot_dose_j_cm2: float = 0.0,
         only_to_make_safe: bool = False,
+        operator: Operator | None = None,
+        record_by_hand: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> Bench:
         """Open the instruments of a bench.
 
@@ -93,6 +92,8 @@ class Bench:
         :param spot_dose_j_cm2: Dose in J/cm² that the sample spot has received before.
         :param only_to_make_safe: Whether the bench is opened to be made safe and for nothing else: the attenuator is
             then not started, since the shutter may be open, and no detector is warmed up at closing.
+        :param operator: Does by hand what no instrument can; None where nobody can be asked.
+        :param record_by_hand: Writes down what a simulated operator did.
         """
         wanted = _roles_to_open(config, roles)
         session = Session(
@@ -102,6 +103,8 @@ class Bench:
             truth_table=sample.truth if sample else None,
             seed=seed,
             drivers={role: (entry.driver, entry.options.data) for role, entry in config.instruments.items()},
+            operator=operator,
+            record_by_hand=record_by_hand,
         )
         locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
         locks.acquire()
@@ -150,8 +153,8 @@ class Bench:
         """
         if self._session.laboratory is not None:
             self._session.laboratory.operator(action)
-        elif self.operator_prompt is not None:
-            self.operator_prompt(text)
+        elif self._session.operator is not None:
+            self._session.operator(text)
         else:
             raise InputError(f"an operator is needed: {text}", todo="run it in a terminal or window, or switch it off")
 
@@ -228,7 +231,7 @@ class Bench:
             entry = self.config.instruments[role]
             off_at_close = not still and f"{role}.cooler" not in self.config.safe_state.keep_on
             try:
-                driver_class = _load_driver(entry.driver)
+                driver_class: Any = driver_entry(role, entry.driver).load()
                 options = _with_warm_up(driver_class, entry.options.data, off_at_close)
                 if options.get("warm_up"):
                     self._closing_s = _WARMING_UP_S
@@ -313,7 +316,9 @@ def pump_limits(config: BenchConfig) -> PumpLimits:
 def meter_reading_s(config: BenchConfig, pulses: int) -> float:
     """Get an upper bound of the time in s that a reading of the energy meter takes; raises InputError if it is long."""
     rate_hz = _section(config.laser, "laser", config).repetition_rate_hz
-    bound_s = reading_bound_s(pulses, rate_hz)
+    entry = config.instruments.get("energy_meter")
+    pace = getattr(driver_entry("energy_meter", entry.driver).load(), "PACE", None) if entry else None
+    bound_s = reading_bound_s(pulses, rate_hz, pace)
     if bound_s > _LONGEST_READING_S:
         raise InputError(
             f"a reading of {pulses} pulses may take {bound_s:.0f} s at {rate_hz:g} Hz, with light on all the time;"
@@ -342,11 +347,6 @@ def _roles_to_open(config: BenchConfig, roles: Sequence[str] | None) -> list[str
     return sorted(wanted, key=lambda role: (SAFE_ORDER.index(role) if role in SAFE_ORDER else len(SAFE_ORDER), role))
 
 
-def _load_driver(name: str) -> Any:
-    (entry,) = entry_points(group="labctl.drivers", name=name)
-    return entry.load()
-
-
 def _with_warm_up(driver_class: Any, options: dict[str, Any], warm_up: bool) -> dict[str, Any]:
     """Have a cooler that is not to stay on between runs turned off at closing; an option in the bench file prevails."""
     known = getattr(getattr(driver_class, "Options", None), "model_fields", {})
@@ -361,7 +361,16 @@ def _connect(driver_class: Any, request: OpenRequest) -> Instrument:
         )
     else:
         adapter = open_link(request)
-    return driver_class(adapter, name=f"{request.role} ({request.driver})", clock=clock, **request.options)
+    instrument = driver_class(adapter, name=f"{request.role} ({request.driver})", clock=clock, **request.options)
+    if hasattr(instrument, "on_confirmed") and is_simulated(request.resource):
+        instrument.on_confirmed = partial(_record_by_hand, request.session)
+    return instrument
+
+
+def _record_by_hand(session: Session, asked: str, said: str) -> None:
+    """Write down what a simulated operator did; a real one is asked through the fronts, which record it."""
+    if session.record_by_hand is not None:
+        session.record_by_hand({"asked": asked, "confirmed": True, "said": said, "by": "simulated operator"})
 
 
 def _told(error: Exception) -> Exception:

@@ -17,7 +17,7 @@ from labctl.errors import InputError
 
 log = logging.getLogger(__name__)
 
-_IN_PROCESS = "sim:"
+_SHARED_BY_NOBODY = ("sim:", "operator:")
 _FOR_ALL_USERS = 0o1777
 _FILE_FOR_ALL_USERS = 0o666
 _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|0\.0\.0\.0", re.IGNORECASE)
@@ -26,14 +26,15 @@ _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|0\.0\.0\.0", re.
 class ResourceLocks:
     """Locks on the resources of a bench, one file each; the operating system frees them when the owner dies.
 
-    Emulators within the process (``sim:``) belong to nobody else and are not locked.
+    Emulators within the process (``sim:``) belong to nobody else, and an operator (``operator:``) knows what he does:
+    neither is locked.
 
     :param resources: Resource names as in the bench file.
     :param owner: Who holds them, e.g. the name of the run.
     """
 
     def __init__(self, resources: Sequence[str], owner: str) -> None:
-        shared = sorted(name for name in resources if not name.startswith(_IN_PROCESS))
+        shared = sorted(name for name in resources if not name.startswith(_SHARED_BY_NOBODY))
         self._resources = list({canonical(name): name for name in reversed(shared)}.values())[::-1]
         self._owner = owner
         self._held: list[tuple[FileLock, Path]] = []

@@ -9,49 +9,7 @@ from typing import Any
 
 from labctl.cli.output import say
 from labctl.clock import RealClock
-
-_TELLING_SHARE = 0.02
-_TELLING_S = 2.0
-
-
-class TimeLeft:
-    """Estimates the time left from the plan, scaled by the pace so far.
-
-    :param stages: Name to ``max_points`` and ``point_s``, in the order of the plan.
-    :param start_up_s: Planned time before the first point, in s.
-    :param virtual_time: Whether planned seconds say nothing about real ones.
-    """
-
-    def __init__(self, stages: Mapping[str, Mapping[str, float]], start_up_s: float, *, virtual_time: bool) -> None:
-        self.points = {name: int(stage["max_points"]) for name, stage in stages.items()}
-        self._point_s = {name: stage["point_s"] for name, stage in stages.items()}
-        self._start_up_s = start_up_s
-        self._virtual_time = virtual_time
-
-    @property
-    def total_s(self) -> float:
-        """Get the planned duration in s, as far as it is known by now."""
-        return self._start_up_s + sum(count * self._point_s[name] for name, count in self.points.items())
-
-    def planned_s(self, done: int) -> float:
-        """Get the planned time up to the end of point number ``done``, in s; 0 while preparing."""
-        if done == 0:
-            return 0.0
-        passed_s = self._start_up_s
-        for name, count in self.points.items():
-            here = min(done, count)
-            passed_s += here * self._point_s[name]
-            done -= here
-        return passed_s
-
-    def left_s(self, done: int, elapsed_s: float) -> float | None:
-        """Get the time left in s, None while that would be a guess."""
-        passed_s, total_s = self.planned_s(done), self.total_s
-        if total_s == 0:
-            return None
-        if passed_s > _TELLING_SHARE * total_s and elapsed_s > _TELLING_S:
-            return elapsed_s * (total_s - passed_s) / passed_s
-        return None if self._virtual_time else max(total_s - elapsed_s, 0.0)
+from labctl.run.time_left import TimeLeft, left_text
 
 
 class RunProgress:
@@ -116,7 +74,7 @@ class RunProgress:
         self._percent = event.get("percent", self._percent)
         self._update(str(event.get("phase") or self._phase))
 
-    def prompt(self, text: str, answer: Callable[[bool], None]) -> None:
+    def prompt(self, text: str, answer: Callable[[bool | str], None], wants: str = "") -> None:
         """Ask the operator at the terminal; without one the answer is no.
 
         The keyboard is read in a thread, so that an abort is not held up by a question; the thread ends with an answer
@@ -126,10 +84,15 @@ class RunProgress:
             self._line(f"an operator is needed, and there is no terminal to ask at: {text}")
             answer(False)
             return
-        self._line(f"OPERATOR: {text}\n  Enter when it is done; anything else and Enter aborts the run.")
+        if wants:
+            how = f"When it is done, type {wants}, and Enter; Enter alone aborts the run."
+        else:
+            how = "Enter when it is done; anything else and Enter aborts the run."
+        self._line(f"OPERATOR: {text}\n  {how}")
 
         def read() -> None:
-            answer(sys.stdin.readline().strip() == "")
+            typed = sys.stdin.readline().strip()
+            answer((typed or False) if wants else typed == "")
 
         threading.Thread(target=read, name="operator", daemon=True).start()
 
@@ -154,11 +117,7 @@ class RunProgress:
         if self._time is None:
             return ""
         left_s = self._time.left_s(self._done, self._clock.now() - self._start_s)
-        if left_s is None:
-            return ""
-        minutes, seconds = divmod(round(left_s), 60)
-        hours, minutes = divmod(minutes, 60)
-        return f"{hours}:{minutes:02d}:{seconds:02d} left" if hours else f"{minutes}:{seconds:02d} left"
+        return "" if left_s is None else left_text(left_s)
 
     def _line(self, text: str) -> None:
         if self._bar is not None:

@@ -28,7 +28,7 @@ from labctl.config.problems import check_table
 from labctl.config.pump import LaserConfig, PumpConfig, check_fluence_limit
 from labctl.config.quantity import InUnit
 from labctl.config.raw_table import RawTable
-from labctl.config.registry import check_driver, driver_entries, require_driver, require_role, transport_names
+from labctl.config.registry import check_driver, driver_names, require_driver, require_role, transport_names
 from labctl.config.table import (
     FluenceUjCm2,
     LineWidthNm,
@@ -48,12 +48,13 @@ KEEPABLE_PARTS = ("cooler", "lamp", "heater")
 
 _RESOURCE_FORMS = (
     "sim:, sim+tcp://host:port, a VISA name such as USB0::0x1313::0x8078::P0012345::INSTR, "
-    "serial:/dev/ttyUSB0, socket://host:port, sdk:NAME"
+    "serial:/dev/ttyUSB0, socket://host:port, sdk:NAME, operator:"
 )
 _RESOURCES = (
     r"sim:[^\s]*",
     r"(?:sim\+tcp|socket)://(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}",
     r"serial:[^\s]+",
+    r"operator:",
     r"sdk:[A-Za-z0-9_.:/-]+",
     r"(?i:ASRL|GPIB|USB|TCPIP|VXI|PXI|FIREWIRE)[A-Za-z0-9/_.-]*(?:::[^\s:]+)*::(?i:INSTR|SOCKET|RAW|INTFC)",
 )
@@ -360,7 +361,7 @@ def _driver_problems(document: TomlDocument) -> list[Problem]:
             if role not in ROLES or not isinstance(entry, Mapping):
                 continue
             driver, options = entry.get("driver"), entry.get("options", {})
-            if isinstance(driver, str) and driver in driver_entries() and isinstance(options, Mapping):
+            if isinstance(driver, str) and driver in driver_names() and isinstance(options, Mapping):
                 problems += check_driver(role, driver, dict(options), document.file, document.lines)
     return problems
 

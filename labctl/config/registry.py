@@ -23,6 +23,20 @@ def driver_entries() -> dict[str, EntryPoint]:
     return {entry.name: entry for entry in entry_points(group=DRIVERS)}
 
 
+def driver_names() -> list[str]:
+    """Get the names that a bench file may give: of ``manual.shutter``, ``manual.attenuator``... that is ``manual``."""
+    return sorted({name.partition(".")[0] for name in driver_entries()})
+
+
+def driver_entry(role: str, name: str) -> EntryPoint:
+    """Get the driver of a name for a role; one name may stand for several drivers, one for each role.
+
+    :raises KeyError: There is none for this role.
+    """
+    entries = driver_entries()
+    return entries[name] if name in entries else entries[f"{name}.{role}"]
+
+
 def transport_names() -> list[str]:
     """Get the schemes that installed packages add to the resource grammar."""
     return sorted({entry.name for entry in entry_points(group=TRANSPORTS)} - {"laboratory"})
@@ -41,7 +55,14 @@ def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines
         return Problem(file, lines.line_of(path), dotted(path), found, allowed)
 
     try:
-        driver = driver_entries()[name].load()
+        entry = driver_entry(role, name)
+    except KeyError:
+        served = [entry.partition(".")[2] for entry in driver_entries() if entry.startswith(f"{name}.")]
+        return [
+            problem("driver", f'"{name}", which serves {", ".join(sorted(served))}', f"a driver for the role {role}")
+        ]
+    try:
+        driver = entry.load()
     except Exception as error:  # a driver of another package may fail in any way at its import
         found = f'"{name}", whose import fails ({type(error).__name__}: {error})'
         return [problem("driver", found, "an installed driver whose requirements are installed too")]
@@ -73,9 +94,9 @@ def require_driver(name: str) -> str:
 
     :raises Fault: no such driver is installed.
     """
-    entries = driver_entries()
-    if name not in entries:
-        raise unknown_name("driver", name, entries)
+    names = driver_names()
+    if name not in names:
+        raise unknown_name("driver", name, names)
     return name
 
 

@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import BaseModel
 
 from labctl.config.bench import BenchConfig
-from labctl.config.registry import driver_entries
+from labctl.config.registry import driver_names
 from labctl.config.sample import SampleConfig
 
 
 def bench_schema() -> dict[str, Any]:
     """Get the JSON schema of a bench file; quantities are text with a unit, drivers those installed."""
     schema = _schema(BenchConfig, "labctl bench")
-    schema["$defs"]["InstrumentConfig"]["properties"]["driver"]["enum"] = sorted(driver_entries())
+    schema["$defs"]["InstrumentConfig"]["properties"]["driver"]["enum"] = driver_names()
     schema["$defs"]["InstrumentConfig"]["required"].remove("options")
     return schema
 

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import traceback
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -218,8 +219,9 @@ class Engine:
             seed=request.seed,
             owner=f"{self.prepared.procedure.NAME} in {request.out}",
             spot_dose_j_cm2=self._spot_dose_j_cm2,
+            operator=self._ask_operator,
+            record_by_hand=self._record_operator,
         )
-        bench.operator_prompt = self._ask_operator
         journal.event("instruments", instruments(bench), **self._times(started_s))
         return bench
 
@@ -299,15 +301,16 @@ class Engine:
         self._expected_s = duration_s
         self.guard.expect(duration_s)
 
-    def _ask_operator(self, text: str) -> None:
+    def _ask_operator(self, text: str, wants: str = "") -> str:
         """Have something done by hand; the guard gives the operator time, and afterwards the point its own again."""
         self.guard.expect(PATIENCE_S + self._expected_s)
-        self._desk.ask(text)
+        said = self._desk.ask(text, wants)
         self.guard.expect(self._expected_s)
+        return said
 
-    def _record_operator(self, entry: dict[str, Any]) -> None:
+    def _record_operator(self, entry: Mapping[str, Any]) -> None:
         if self._journal is not None:
-            self._journal.event("operator", entry, t_s=self.clock.now(), wall_s=self.clock.wall())
+            self._journal.event("operator", dict(entry), t_s=self.clock.now(), wall_s=self.clock.wall())
 
     def progress(self, percent: float) -> None:
         """A procedure that counts for itself says how far it is, in percent (Observer); goes with the next event."""

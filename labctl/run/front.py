@@ -22,7 +22,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from labctl.errors import ExitCode
 from labctl.run.endpoint import EndpointClient
@@ -41,8 +41,15 @@ _LOG_TAIL = 2000
 Event = dict[str, Any]
 
 
-Prompt = Callable[[str, Callable[[bool], None]], None]
-"""Shows what an operator is to do and, from any thread, later calls its second argument: done, or refused."""
+class Prompt(Protocol):
+    """Shows what an operator is to do and, from any thread, later answers."""
+
+    def __call__(self, text: str, answer: Callable[[bool | str], None], wants: str = "") -> None:
+        """Show ``text``; call ``answer`` with True when it is done, False when it is refused.
+
+        :param wants: If not empty, what is to be typed when it is done; ``answer`` is then called with that text.
+        """
+        ...
 
 
 def run_to_end(
@@ -127,17 +134,18 @@ class RunFront:
     def prompt(self, event: Event, on_prompt: Prompt | None) -> None:
         """Pass a question of the engine on to an operator and the answer back, whenever it comes."""
 
-        def answer(done: bool) -> None:
+        def answer(given: bool | str) -> None:
             with self._client_lock:
                 client = self._client
+            said = given if isinstance(given, str) else ""
             if client is not None:
                 with suppress(OSError):
-                    client.send("answer", id=event["id"], done=done)
+                    client.send("answer", id=event["id"], done=given is not False, said=said)
 
         if on_prompt is None:
             answer(False)
         else:
-            on_prompt(event["text"], answer)
+            on_prompt(event["text"], answer, event.get("wants", ""))
 
     def wait_started(self) -> Event | None:
         """Wait until the run has a name and a front would be heard; None if it was refused or died before that."""

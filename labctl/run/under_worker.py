@@ -35,6 +35,7 @@ from labctl.run.preflight import preflight, require
 from labctl.run.pymeasure_bridge import emit_progress, emit_row, report_failed
 from labctl.run.record import Record
 from labctl.run.request import RunRequest, prepare
+from labctl.transport.session import Operator
 
 if TYPE_CHECKING:
     from labctl.run.procedure import SweepProcedure
@@ -54,7 +55,7 @@ class RunsOn:
     :param spot: Name of the spot on the sample, for the ledger.
     :param seed: Seed of a simulated laboratory.
     :param virtual_time: Whether to run on the virtual clock; for a bench of emulators only.
-    :param ask_operator: Shows a text and returns when somebody has done what it asks for; None if nobody is there.
+    :param ask_operator: Has somebody do by hand what no instrument can; None if nobody is there.
     """
 
     bench: str
@@ -63,7 +64,7 @@ class RunsOn:
     spot: str = "1"
     seed: int = 0
     virtual_time: bool = False
-    ask_operator: Callable[[str], None] | None = None
+    ask_operator: Operator | None = None
 
     def request(self, procedure: str) -> RunRequest:
         """Get the request that the engine would be given."""
@@ -132,8 +133,8 @@ class WorkerRun:
                 seed=self.prepared.request.seed,
                 owner=f"{procedure.NAME} under pymeasure",
                 spot_dose_j_cm2=checked.spot_dose_j_cm2,
+                operator=self._ask_operator,
             )
-            bench.operator_prompt = self._ask_operator
             try:
                 procedure.prepare(bench)
             except Aborted:

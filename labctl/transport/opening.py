@@ -25,7 +25,7 @@ def scheme_of(resource: str) -> str:
     if resource.upper().startswith(_VISA_PREFIXES) and "::" in resource:
         return "visa"
     scheme, separator, _ = resource.partition(":")
-    known = {"serial", "socket", "sdk", *(entry.name for entry in entry_points(group=TRANSPORTS))}
+    known = {"serial", "socket", "sdk", "operator", *(entry.name for entry in entry_points(group=TRANSPORTS))}
     if separator and scheme in known:
         return scheme
     raise InputError(
@@ -62,6 +62,10 @@ def open_link(request: OpenRequest) -> ByteLink | LibraryChannel:
         from labctl.transport.vendor import open_library
 
         return open_library(request)
+    if scheme == "operator":
+        from labctl.transport.operator import OperatorLink
+
+        return OperatorLink(request.session.operator)
     opener = cast(Callable[[OpenRequest], ByteLink | LibraryChannel], _entry_point(TRANSPORTS, scheme).load())
     return opener(request)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -33,6 +33,19 @@ class LaboratoryLink(Protocol):
         ...
 
 
+class Operator(Protocol):
+    """Somebody at the bench, reached through the fronts of a run."""
+
+    def __call__(self, text: str, wants: str = "") -> str:
+        """Have something done by hand; returns when it is confirmed. Raises Aborted when refused.
+
+        :param text: What to do, as a sentence.
+        :param wants: What is to be typed when it is done, e.g. ``the wavelength shown, e.g. 632.0 nm``; empty: nothing.
+        :returns: What was typed; empty if nothing was wanted.
+        """
+        ...
+
+
 @dataclass
 class Session:
     """What all connections of one opened bench share.
@@ -44,6 +57,8 @@ class Session:
     :param seed: Seed of all simulated randomness.
     :param drivers: Driver name and options by role, so that a laboratory knows which emulators stand on its bench.
     :param laboratory: Link to the simulated laboratory, once opened.
+    :param operator: Who does by hand what no instrument can; None where nobody can be asked.
+    :param record_by_hand: Writes down what a simulated operator did; what a real one did is written where he is asked.
     """
 
     bench: str
@@ -53,6 +68,8 @@ class Session:
     seed: int = 0
     drivers: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict)
     laboratory: LaboratoryLink | None = None
+    operator: Operator | None = None
+    record_by_hand: Callable[[Mapping[str, Any]], None] | None = None
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def test_an_operator_is_asked_where_no_laboratory_can_help(tmp_path, confirm):
     """Plain sockets and no [laboratory]: to labctl a real bench, whose operator has to block the beam."""
     asked = []
 
-    def on_prompt(text: str, answer) -> None:
+    def on_prompt(text: str, answer, wants: str = "") -> None:
         asked.append(text)
         answer(confirm)
 

@@ -337,14 +337,18 @@ def test_the_operator_is_asked_where_there_is_no_simulated_one() -> None:
         with pytest.raises(InputError, match="an operator is needed: Block the beam"):
             bench.ask_operator("block beam behind pick-off", "Block the beam.")
         asked: list[str] = []
-        bench.operator_prompt = asked.append
-        bench.ask_operator("block beam behind pick-off", "Block the beam.")
-        assert asked == ["Block the beam."]
 
-        def refuse(text: str) -> None:
+        def obey(text: str, wants: str = "") -> str:
+            asked.append(text)
+            return ""
+
+        def refuse(text: str, wants: str = "") -> str:
             raise Aborted(text)
 
-        bench.operator_prompt = refuse
+        session.operator = obey
+        bench.ask_operator("block beam behind pick-off", "Block the beam.")
+        assert asked == ["Block the beam."]
+        session.operator = refuse
         with pytest.raises(Aborted):
             bench.ask_operator("block beam behind pick-off", "Block the beam.")
         session.laboratory = laboratory

@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from labctl.config import bench as bench_module
 from labctl.config import registry
 from labctl.config.bench import load_bench, parse_bench
 from labctl.config.locate import locate
@@ -338,8 +337,7 @@ class Rotator:
 
 def only_driver(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     entries = {"rotator": EntryPoint("rotator", target, registry.DRIVERS)}
-    for module in (registry, bench_module):
-        monkeypatch.setattr(module, "driver_entries", lambda: entries)
+    monkeypatch.setattr(registry, "driver_entries", lambda: entries)
     monkeypatch.setitem(sys.modules, "made_up_driver", sys.modules[__name__])
 
 

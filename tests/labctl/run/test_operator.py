@@ -22,6 +22,7 @@ class Front:
         self.stop = threading.Event()
         self.desk = OperatorDesk(self.publish, self.recorded.append, self.stop)
         self.threads: list[threading.Thread] = []
+        self.typed = ""
 
     def publish(self, event: dict[str, Any]) -> None:
         assert event["event"] == "prompt"
@@ -33,11 +34,11 @@ class Front:
         if self.answer == "stop":
             self.stop.set()
         elif self.answer is not None:
-            self.replies.append(self.desk.on_answer({"id": number, "done": self.answer}))
+            self.replies.append(self.desk.on_answer({"id": number, "done": self.answer, "said": self.typed}))
 
-    def ask(self, text: str = "Move the sample.") -> None:
+    def ask(self, text: str = "Move the sample.", wants: str = "") -> str:
         try:
-            self.desk.ask(text)
+            return self.desk.ask(text, wants)
         finally:
             for thread in self.threads:
                 thread.join()
@@ -57,7 +58,7 @@ def test_anything_but_a_plain_yes_aborts(answer):
     front = Front(answer)
     with pytest.raises(Aborted, match="refused"):
         front.ask()
-    assert front.recorded == [{"asked": "Move the sample.", "confirmed": False}]
+    assert front.recorded == [{"asked": "Move the sample.", "confirmed": False, "said": ""}]
 
 
 def test_a_stopped_run_does_not_wait_for_the_operator():
@@ -76,3 +77,10 @@ def test_an_answer_to_another_question_is_refused():
     front.ask()
     assert "error" in front.desk.on_answer({"id": 1, "done": True})
     assert "error" in front.desk.on_answer({})
+
+
+def test_what_was_typed_is_returned_and_recorded():
+    front = Front(True)
+    front.typed = " 23.4 deg "
+    assert front.ask("Turn it.", "the angle, e.g. 23.4 deg") == "23.4 deg"
+    assert front.recorded == [{"asked": "Turn it.", "confirmed": True, "said": "23.4 deg"}]

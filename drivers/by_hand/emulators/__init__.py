@@ -1,0 +1,1 @@
+"""The simulated operator, who works the instruments without a wire."""
