@@ -89,6 +89,12 @@ class SimulatedOperator:
         self._laboratory.spectrograph.set(done_s, centre_nm, lines_per_mm)
         return done_s, f"{centre_nm:.2f} nm" if "wavelength_nm" in act or act.get("read") else ""
 
+    def _at_filter(self, t: float, act: Mapping[str, Any]) -> tuple[float, str]:
+        done_s = t + self.options.hand_s
+        if "position" in act:
+            self._laboratory.filters.move(t, done_s, act["position"])
+        return done_s, str(self._laboratory.filters.position(done_s))
+
     def _at_detector(self, t: float, act: Mapping[str, Any]) -> tuple[float, str | dict[str, Any]]:
         if "exposure_s" not in act:
             return t + self.options.hand_s, ""

@@ -10,6 +10,7 @@ from drivers.by_hand.attenuator import AttenuatorByHand
 from drivers.by_hand.detector import DetectorByHand
 from drivers.by_hand.emulators.operator import SimulatedOperator
 from drivers.by_hand.energy_meter import EnergyMeterByHand
+from drivers.by_hand.filter import FilterByHand
 from drivers.by_hand.instrument import read_quantity
 from drivers.by_hand.shutter import ShutterByHand
 from drivers.by_hand.spectrograph import SpectrographByHand
@@ -21,7 +22,14 @@ from labctl.transport.operator import OperatorLink
 
 DRIVERS = {
     driver.ROLE: driver
-    for driver in (AttenuatorByHand, ShutterByHand, EnergyMeterByHand, SpectrographByHand, DetectorByHand)
+    for driver in (
+        AttenuatorByHand,
+        ShutterByHand,
+        EnergyMeterByHand,
+        SpectrographByHand,
+        DetectorByHand,
+        FilterByHand,
+    )
 }
 
 
@@ -207,6 +215,16 @@ def test_a_detector_nobody_cooled_is_not_locked(with_person):
     assert not driver.cooler.locked
 
 
+def test_a_filter_is_put_in_and_its_number_read_back(with_person):
+    person = Person("2", "7", "3")
+    driver = with_person("filter", person)
+    assert driver.position == 2 and driver.position == 2
+    assert driver.select(3) == 3 and driver.position == 3
+    assert len(person.asked) == 3 and person.asked[1][0].startswith("Put the filter of position 3")
+    with pytest.raises(InputError, match="no filter position 7"):
+        driver.select(7)
+
+
 def test_a_closed_link_asks_nobody():
     person = Person()
     link = OperatorLink(person)
@@ -238,6 +256,10 @@ def test_the_simulated_operator_works_the_laboratory(simulated, clock):
     laboratory, _, attenuator = simulated("attenuator")
     assert attenuator.move_to(33.33) == 33.3
     assert laboratory.wave_plate.optical_deg(clock.now()) == pytest.approx(33.3, abs=0.1)
+
+    laboratory, _, wheel = simulated("filter")
+    assert wheel.select(3) == 3
+    assert laboratory.filters.position(clock.now()) == 3
 
     laboratory, _, spectrograph = simulated("spectrograph")
     assert spectrograph.go_to(640.0) == 640.0
