@@ -22,6 +22,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pymeasure.instruments import SCPIUnknownMixin
 from pymeasure.instruments.thorlabs import ThorlabsPM100USB
 
+from drivers.energy_meter.checks import require_positive
 from labctl.clock import Clock
 from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError
 from labctl.quantities import EnergyReading
@@ -121,7 +122,7 @@ class PM100D(ThorlabsPM100USB):
 
     @wavelength_nm.setter
     def wavelength_nm(self, value: float) -> None:
-        _require_positive("wavelength", value)
+        require_positive("wavelength", value)
         reached = self._set(_WAVELENGTH, value)
         if abs(reached - value) > _WAVELENGTH_TOLERANCE_NM:
             del self._settings[_WAVELENGTH]
@@ -146,7 +147,7 @@ class PM100D(ThorlabsPM100USB):
 
     @range_j.setter
     def range_j(self, value: float) -> None:
-        _require_positive("range", value)
+        require_positive("range", value)
         reached = self._set(_RANGE, value)
         if reached < value * (1 - 1e-6):
             raise self._refused(f"a range of {value:g} J: it stands at {reached:g} J")
@@ -379,8 +380,3 @@ class PM100D(ThorlabsPM100USB):
 
     def _error(self, what: str, *, state: str = "", todo: str = "") -> InstrumentError:
         return InstrumentError(what, exchange=self.adapter.last, where=self.adapter.name, state=state, todo=todo)
-
-
-def _require_positive(what: str, value: float) -> None:
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"{value!r} is no {what}", where="energy_meter", todo="give a positive number")
