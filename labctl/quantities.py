@@ -233,6 +233,8 @@ class Spectrum:
     :param cosmic: Pixels hit by a cosmic ray, shape (pixels,), bool; flagged, not repaired.
     :param temperature_c: Sensor temperature in °C.
     :param full_scale_counts: Ceiling of the ADC for one accumulation.
+    :param filter_name: Filter before the slit; ``none`` on a bench without filters.
+    :param filter_position: Its position as read back, from 1; 0 on a bench without filters.
     """
 
     wavelength_nm: NDArray[np.float64]
@@ -243,6 +245,8 @@ class Spectrum:
     cosmic: NDArray[np.bool_]
     temperature_c: float
     full_scale_counts: float
+    filter_name: str = "none"
+    filter_position: int = 0
 
     @property
     def total_exposure_s(self) -> float:

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 
 from labctl.bench.attenuation import MalusLaw
+from labctl.bench.detection_filters import DetectionFilters
 from labctl.bench.light import LightOnSample
 from labctl.bench.limits import PumpLimits
 from labctl.bench.lock import ResourceLocks
@@ -19,7 +20,17 @@ from labctl.config.bench import BenchConfig
 from labctl.config.registry import driver_entry
 from labctl.config.sample import SampleConfig
 from labctl.errors import BenchOpenError, InputError, InstrumentError, LabctlError, OpenFailure
-from labctl.roles import SAFE_ORDER, Attenuator, Detector, EnergyMeter, Identity, Instrument, Shutter, Spectrograph
+from labctl.roles import (
+    SAFE_ORDER,
+    Attenuator,
+    Detector,
+    EnergyMeter,
+    FilterWheel,
+    Identity,
+    Instrument,
+    Shutter,
+    Spectrograph,
+)
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.opening import is_simulated, open_laboratory, open_link
 from labctl.transport.session import LaboratoryLink, OpenRequest, Operator, Session
@@ -167,14 +178,16 @@ class Bench:
 
     @property
     def spectrometer(self) -> Spectrometer:
-        """Get the spectrometer."""
+        """Get the spectrometer, with the filters before its slit where the bench has some."""
         if self._spectrometer is None:
             settings = _section(self.config.spectrometer, "spectrometer", self.config)
+            positions = self.config.filter
             self._spectrometer = Spectrometer(
                 cast(Spectrograph, self._role("spectrograph")),
                 cast(Detector, self._role("detector")),
                 self.clock,
                 wavelength_offset_nm=settings.wavelength_offset_nm,
+                filters=DetectionFilters(cast(FilterWheel, self._role("filter")), positions) if positions else None,
             )
         return self._spectrometer
 

@@ -10,7 +10,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.bench.detection_filters import DetectionFilters
 from labctl.clock import Clock
+from labctl.config.filters import NO_FILTER
 from labctl.errors import Aborted, InstrumentError, InstrumentTimeout, LabctlError
 from labctl.quantities import Spectrum
 from labctl.roles import CalibratedSpectrograph, Detector, Grating, Spectrograph, SpectrographGeometry
@@ -109,21 +111,34 @@ class Spectrometer:
     :param detector: Line detector behind it.
     :param clock: Clock of the run.
     :param wavelength_offset_nm: Calibration: added to the wavelengths.
+    :param filters: Filters before the slit; None where there are none.
     """
 
     def __init__(
-        self, spectrograph: Spectrograph, detector: Detector, clock: Clock, *, wavelength_offset_nm: float = 0.0
+        self,
+        spectrograph: Spectrograph,
+        detector: Detector,
+        clock: Clock,
+        *,
+        wavelength_offset_nm: float = 0.0,
+        filters: DetectionFilters | None = None,
     ) -> None:
         self.spectrograph = spectrograph
         self.detector = detector
         self.clock = clock
         self.wavelength_offset_nm = wavelength_offset_nm
+        self.filters = filters
         self.wavelength_nm: NDArray[np.float64] = np.array([])
         self._falling = False
         self._locked = False
 
-    def prepare(self, centre_nm: float, grating: int) -> None:
-        """Select grating and centre wavelength, read them back, and build the wavelength axis."""
+    def prepare(self, centre_nm: float, grating: int, filter_name: str | None = None) -> None:
+        """Select filter, grating and centre wavelength, read them back, and build the wavelength axis.
+
+        :param filter_name: Name of the filter; the one in use of the bench file if None.
+        """
+        if self.filters is not None:
+            self.filters.select(filter_name)
         chosen = self.spectrograph.select_grating(grating)
         reached = self.spectrograph.go_to(centre_nm)
         if abs(reached - centre_nm) > _WAVELENGTH_TOLERANCE_NM:
@@ -171,13 +186,15 @@ class Spectrometer:
     ) -> Spectrum:
         """Take ``accumulations`` exposures and sum them; whatever fails, no exposure is left under way.
 
-        Raises InstrumentError when the cooler is not locked: another temperature has another dark current.
+        Raises InstrumentError when the cooler is not locked: another temperature has another dark current; and when
+        the filter before the slit is not the one chosen, before or after the exposures.
 
         :param exposure_s: Exposure asked for; the true one is in the result.
         :param during: Called once, after the first exposure has started (e.g. to read the energy meter).
         :param stop: Set from outside to end after the present exposure; raises Aborted.
         """
         temperature_c = self._locked_temperature_c()
+        self._filter_in_beam()
         detector = self.detector
         if not math.isclose(detector.exposure_s, exposure_s, rel_tol=1e-3):
             detector.set_exposure(exposure_s)
@@ -194,6 +211,7 @@ class Spectrometer:
             except BaseException:
                 self._abort_exposure()
                 raise
+        filter_name, filter_position = self._filter_in_beam()
         return Spectrum(
             wavelength_nm=self.wavelength_nm,
             counts=frames.sum(axis=0),
@@ -203,7 +221,16 @@ class Spectrometer:
             cosmic=cosmic_rays(frames),
             temperature_c=temperature_c,
             full_scale_counts=float(detector.full_scale_counts),
+            filter_name=filter_name,
+            filter_position=filter_position,
         )
+
+    def _filter_in_beam(self) -> tuple[str, int]:
+        """Get name and position of the filter, read back; raises InstrumentError if it is not the one chosen."""
+        if self.filters is None:
+            return NO_FILTER, 0
+        position = self.filters.in_beam()
+        return position.name, position.number
 
     def _wavelengths_nm(self, centre_nm: float, grating: Grating) -> NDArray[np.float64]:
         """Get the wavelength of each pixel in nm, shape (pixels,), in the order of the detector."""

@@ -33,6 +33,7 @@ ROLE_CLASSES = {
     "lamp": "NXsource",
     "shutter": "NXbeam_stop",
     "spectrograph": "NXmonochromator",
+    "filter": "NXfilter",
     "detector": "NXdetector",
     "energy_meter": "NXdetector",
     "spectrometer": "NXdetector",
