@@ -148,6 +148,17 @@ def export(
     raise typer.Exit(command(run, to, output, as_json=as_json))
 
 
+@app.command()
+def gui(
+    bench: Annotated[str, typer.Option("--bench", help="A bench file, or the name of a shipped one.")] = "simulated",
+    out: OutOption = "runs",
+) -> None:
+    """Open the window: check, start, watch and abort runs. Attaches to a run that goes on; closing it ends no run."""
+    from labctl.cli.gui import gui as command
+
+    raise typer.Exit(command(bench, out))
+
+
 @bench_app.command("check")
 def bench_check(bench: BenchArgument, as_json: Json = False) -> None:
     """Open every instrument, ask who it is, leave it safe."""

@@ -50,6 +50,18 @@ def list_runs(directory: Path | str) -> list[RunSummary]:
     return [summarise(stem) for stem in sorted(_stems(directory))]
 
 
+def list_running(directory: Path | str) -> list[RunSummary]:
+    """The runs of a directory that are being taken at this moment, ordered by path; only journals are opened.
+
+    A directory that does not exist yet has none.
+    """
+    directory = Path(directory)
+    stems = sorted(_stems(directory)) if directory.is_dir() else []
+    journals = [(stem, find_run(f"{stem}.h5").journal) for stem in stems]
+    found = [summarise(stem) for stem, journal in journals if journal is not None and journal.is_file()]
+    return [summary for summary in found if summary.status == "running"]
+
+
 def summarise(stem: Path) -> RunSummary:
     """The summary of one run, given its path without suffix. Never raises for a broken file.
 
