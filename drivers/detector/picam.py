@@ -394,7 +394,7 @@ class Picam(Instrument):
             # The library is left alone during the exposure, so that another thread can stop it at once.
             while not self._stop.is_set() and (left_s := self._ends_s - self.clock.now()) > 0:
                 self.clock.wait(self._stop, left_s)
-            self._take(self._ends_s + _READ_OUT_MARGIN_S)
+            self._take(max(self._ends_s, self.clock.now()) + _READ_OUT_MARGIN_S)
         finally:
             self._collecting = False
 

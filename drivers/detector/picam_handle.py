@@ -244,6 +244,7 @@ class PicamHandle:
 
     def _commit(self, values: Mapping[PicamParameter, float], timeout_s: float | None) -> None:
         _, (address, count) = self.call("CommitParameters", timeout_s=timeout_s)
+        exchange = self.library.channel.last
         rejected = self.library.integers_at(address, count)
         if address:
             self.library.call("DestroyParameters", address)
@@ -251,7 +252,7 @@ class PicamHandle:
             given = {parameter.id: "" if parameter is ROIS else f" = {value:g}" for parameter, value in values.items()}
             raise InstrumentError(
                 f"the camera rejects {', '.join(name_of(each) + given.get(each, '') for each in rejected)}",
-                exchange=self.library.channel.last,
+                exchange=exchange,
                 where=self.library.name,
                 todo="correct the options of the detector in the bench file",
             )

@@ -21,7 +21,7 @@ from drivers.detector.emulators.andor_acquisition import Geometry
 from drivers.detector.emulators.andor_cooler import Cooler
 from drivers.detector.emulators.picam_acquisition import Acquisition, News
 from drivers.detector.emulators.picam_memory import Memory
-from drivers.detector.emulators.picam_model import CameraModel, Limits
+from drivers.detector.emulators.picam_model import SET_POINT_LIMITS_C, CameraModel, Limits
 from drivers.detector.picam_calls import REQUIRED, Code
 from drivers.detector.picam_parameters import AcquisitionErrors, PicamParameter, ShutterTiming, TemperatureStatus
 from drivers.detector.picam_structures import (
@@ -173,7 +173,9 @@ class PicamCamera:
             return Code.ACQUISITION_IN_PROGRESS, []
         rejected = np.array([parameter.id for parameter in self.model.commit()], dtype="<i4")
         if not rejected.size:
-            self._cooler.set(t, on=True, set_point_c=self.model.set_point_c)
+            # A set-point above the surroundings asks for no cooling, and the camera does not heat.
+            is_on = self.model.set_point_c < SET_POINT_LIMITS_C[1]
+            self._cooler.set(t, on=is_on, set_point_c=self.model.set_point_c)
         return Code.NONE, [self._memory.allocate(rejected.tobytes()) if rejected.size else 0, rejected.size]
 
     def Acquire(self, t: float, readouts: int, timeout_ms: int, words: int) -> Answer:
