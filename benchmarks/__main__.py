@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import point_loop, processes, simulation, storage
+from benchmarks import peers, point_loop, processes, simulation, storage
 from labctl.store.seal import seal
 
 
@@ -25,6 +25,7 @@ class Extent:
     :param memory_points: Points of the run whose memory is measured.
     :param helps: Processes of ``labctl --help``.
     :param demos: Processes of ``labctl demo``.
+    :param sweep: Points of the scalar sweep in each framework.
     """
 
     points: int
@@ -33,10 +34,11 @@ class Extent:
     memory_points: int
     helps: int
     demos: int
+    sweep: int
 
 
-FULL = Extent(points=500, repeats=15, rows=1_000_000, memory_points=100_000, helps=10, demos=3)
-QUICK = Extent(points=200, repeats=5, rows=100_000, memory_points=20_000, helps=3, demos=1)
+FULL = Extent(points=500, repeats=15, rows=1_000_000, memory_points=100_000, helps=10, demos=3, sweep=2000)
+QUICK = Extent(points=200, repeats=5, rows=100_000, memory_points=20_000, helps=3, demos=1, sweep=200)
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,9 @@ def main() -> None:
         for group in groups:
             for line in group:
                 print(f"{line.what:46} {line.value:>18}   {line.ratio:20} {line.target}".rstrip(), flush=True)
+        print("\nThe same scalar sweep in other frameworks:")
+        for text in peers.table(folders[0], extent.sweep, min(extent.repeats, 5)):
+            print(text, flush=True)
 
 
 if __name__ == "__main__":

@@ -32,5 +32,8 @@ def test_one_command_prints_every_figure(tmp_path):
         "refresh",
         "sealed",
         "spectrum",
+        "pymeasure, synced",
+        "bluesky",
+        "qcodes",
     ):
         assert figure in done.stdout, f"no figure for {figure} in:\n{done.stdout}"
