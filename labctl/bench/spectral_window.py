@@ -49,6 +49,10 @@ class SpectralWindow:
         """Get the same with the window that the wavelength axis shows."""
         return replace(self, low_nm=low_nm, high_nm=high_nm, source="axis")
 
+    def __str__(self) -> str:
+        seen = f"{self.filter.name}: {self.filter.text}" if self.filter else NO_FILTER
+        return f"{_span(self)}; filter {seen}"
+
     def as_dict(self) -> dict[str, Any]:
         """The window as JSON-serialisable data."""
         return {

@@ -26,7 +26,8 @@ def procedures(*, as_json: bool) -> int:
         print_json({"procedures": described, "failures": [error.as_dict() for error in failures]})
         return 0
     for procedure in described:
-        show(f"{procedure['name']}: {procedure['title']}  [{', '.join(procedure['roles'])}]")
+        roles = [*procedure["roles"], *(f"{role} if there is one" for role in procedure["optional_roles"])]
+        show(f"{procedure['name']}: {procedure['title']}  [{', '.join(roles)}]")
         for name, parameter in procedure["parameters"].items():
             show(f"  {name:22} {_describe(parameter)}")
     for error in failures:

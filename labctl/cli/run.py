@@ -144,6 +144,8 @@ def _show_plan(name: str, checked: Preflight) -> None:
         f" of it preparation; dose at most {plan.dose_j_cm2:.3g} J/cm²;"
         f" disk {checked.disk_need_mb:.1f} MB of {checked.disk_free_mb:.0f} MB free"
     )
+    if checked.window is not None:
+        show(f"window {checked.window}")
     for warning in checked.warnings:
         say(f"warning: {warning}")
 

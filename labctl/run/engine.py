@@ -209,7 +209,7 @@ class Engine:
             )
 
     def _open_bench(self, journal: Journal, started_s: float) -> Bench:
-        request, roles = self.prepared.request, self.prepared.procedure.ROLES
+        request, roles = self.prepared.request, self.prepared.procedure.roles_on(self.prepared.bench)
         self.guard.say("instruments", open=True, standby=bool(safety_roles(self.prepared.bench)))
         self._bench = bench = Bench.open(
             self.prepared.bench,

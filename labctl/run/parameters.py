@@ -135,6 +135,17 @@ class Choice(ListParameter):
             raise ValueError(f"{value!r} is not one of {', '.join(map(str, self.choices or ()))}") from None
 
 
+class Name(Parameter):
+    """The name of something, e.g. of a filter of the bench; empty text leaves it unset."""
+
+    optional = True
+
+    def convert(self, value: Any) -> str:
+        if not isinstance(value, str) or not value.strip():
+            raise Fault(as_toml(value), "a name")
+        return value.strip()
+
+
 def quantity(name: str, units: str = "", **options: Any) -> Any:
     """Declare a :class:`Quantity`: ``slit_um: float = quantity("Slit width", "um", minimum=10, default=50)``.
 
@@ -157,6 +168,11 @@ def whole(name: str, **options: Any) -> Any:
 def flag(name: str, **options: Any) -> Any:
     """Declare a :class:`Flag`; annotate it ``bool``."""
     return Flag(name, **options)
+
+
+def named(name: str, **options: Any) -> Any:
+    """Declare a :class:`Name`; annotate it ``str | None``."""
+    return Name(name, default=None, **options)
 
 
 def choice(name: str, **options: Any) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 from labctl.bench.bench import needs_laboratory, pump_limits
 from labctl.bench.ledger import ExposureLedger
+from labctl.bench.spectral_window import SpectralWindow, check_window
 from labctl.clock import VirtualClock
 from labctl.errors import InputError
 from labctl.run.plan import Plan
@@ -31,6 +32,7 @@ class Preflight:
     :param disk_free_mb: Free space where the run will be written, in MB.
     :param disk_need_mb: Space the run may need, in MB.
     :param spot_dose_j_cm2: Dose that the spot has received in earlier runs, in J/cm².
+    :param window: Wavelengths that are looked at, as far as known, and the filter; None where no spectra are taken.
     """
 
     plan: Plan
@@ -39,6 +41,7 @@ class Preflight:
     disk_free_mb: float
     disk_need_mb: float
     spot_dose_j_cm2: float
+    window: SpectralWindow | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The preflight as JSON-serialisable data."""
@@ -49,11 +52,12 @@ class Preflight:
             "disk_free_mb": self.disk_free_mb,
             "disk_need_mb": self.disk_need_mb,
             "spot_dose_j_cm2": self.spot_dose_j_cm2,
+            "spectral_window": self.window.as_dict() if self.window is not None else None,
         }
 
 
 def preflight(prepared: PreparedRun) -> Preflight:
-    """Plan the run and check it against limits, dose, disk and calibrations; opens no instrument.
+    """Plan the run and check it against limits, dose, window, disk and calibrations; opens no instrument.
 
     A simulated laboratory is built once, so that a fault in its tables is found here.
     """
@@ -61,6 +65,11 @@ def preflight(prepared: PreparedRun) -> Preflight:
     plan = prepared.procedure.plan(prepared.bench, prepared.sample)
     refusals: list[str] = []
     warnings = list(plan.warnings)
+    window = prepared.procedure.spectral_window(prepared.bench)
+    if window is not None:
+        found = check_window(window, prepared.bench)
+        refusals += found.refusals
+        warnings += found.warnings
     refusals += _beyond_limits(prepared, plan)
     spot_dose = _spot_dose(prepared)
     refusals += _beyond_dose(prepared, plan, spot_dose)
@@ -74,7 +83,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
         )
     if "attenuator" in set(prepared.procedure.ROLES) - set(prepared.procedure.CALIBRATES):
         refusals += [str(stale) for stale in prepared.bench.stale_calibrations(datetime.date.today())]
-    return Preflight(plan, tuple(refusals), tuple(warnings), free_mb, need_mb, spot_dose)
+    return Preflight(plan, tuple(refusals), tuple(warnings), free_mb, need_mb, spot_dose, window)
 
 
 def require(found: Preflight) -> None:

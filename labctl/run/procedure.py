@@ -28,6 +28,7 @@ from labctl.store.layout import ArrayField, Column, RowLayout
 
 if TYPE_CHECKING:
     from labctl.bench.bench import Bench
+    from labctl.bench.spectral_window import SpectralWindow
     from labctl.clock import Clock
     from labctl.config.bench import BenchConfig
     from labctl.config.sample import SampleConfig
@@ -77,6 +78,8 @@ class SweepProcedure(Procedure):
     TITLE: ClassVar[str] = ""
     ROLES: ClassVar[tuple[str, ...]] = ()
     """Roles that must be on the bench."""
+    OPTIONAL_ROLES: ClassVar[tuple[str, ...]] = ()
+    """Roles that are used where the bench has them."""
     DEFAULT_PLOT: ClassVar[DefaultPlot]
     """What a run shows by default."""
     CALIBRATES: ClassVar[tuple[str, ...]] = ()
@@ -121,7 +124,13 @@ class SweepProcedure(Procedure):
     def describe(cls) -> dict[str, Any]:
         """Get name, roles and parameters with units, limits and defaults, as JSON-serialisable data."""
         parameters = describe_parameters(cls())
-        return {"name": cls.NAME, "title": cls.TITLE, "roles": list(cls.ROLES), "parameters": parameters}
+        roles = {"roles": list(cls.ROLES), "optional_roles": list(cls.OPTIONAL_ROLES)}
+        return {"name": cls.NAME, "title": cls.TITLE, **roles, "parameters": parameters}
+
+    @classmethod
+    def roles_on(cls, bench: BenchConfig) -> tuple[str, ...]:
+        """Get the roles that it opens on a bench: those it needs, and of the optional ones those that are there."""
+        return (*cls.ROLES, *(role for role in cls.OPTIONAL_ROLES if role in bench.instruments))
 
     def startup(self) -> None:
         """Check the plan, open the bench and prepare it; for pymeasure's Worker, as are the next two."""
@@ -143,6 +152,13 @@ class SweepProcedure(Procedure):
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Say what will be done, from the configuration alone; raises InputError for what cannot be done."""
         raise NotImplementedError
+
+    def spectral_window(self, bench: BenchConfig) -> SpectralWindow | None:
+        """Say which wavelengths it looks at, and through which filter, for the preflight; called after :meth:`plan`.
+
+        None for a procedure that takes no spectra.
+        """
+        return None
 
     def prepare(self, bench: Bench) -> None:
         """Bring the instruments into the state in which points can be measured; shutter closed on return."""

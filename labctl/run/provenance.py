@@ -54,10 +54,10 @@ def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> d
     }
 
 
-def instruments(bench: Bench) -> dict[str, dict[str, str]]:
-    """Get driver, resource and identity of every open instrument, by role."""
-    entries = bench.config.instruments
-    return {
+def instruments(bench: Bench) -> dict[str, dict[str, Any]]:
+    """Get driver, resource and identity of every open instrument, by role; of a filter wheel what stands in it."""
+    entries, filters = bench.config.instruments, bench.config.filter
+    described: dict[str, dict[str, Any]] = {
         role: {
             "driver": entries[role].driver,
             "resource": entries[role].resource,
@@ -68,6 +68,12 @@ def instruments(bench: Bench) -> dict[str, dict[str, str]]:
         }
         for role, identity in bench.identities.items()
     }
+    if filters is not None and "filter" in described:
+        described["filter"]["positions"] = {
+            str(position.number): {"name": position.name, "kind": position.kind, "text": position.text}
+            for position in filters.positions
+        }
+    return described
 
 
 def provenance(configs: dict[str, str], calibrations: dict[str, str], seed: int) -> dict[str, Any]:

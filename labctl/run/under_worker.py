@@ -128,7 +128,7 @@ class WorkerRun:
             self.bench = bench = Bench.open(
                 self.prepared.bench,
                 self.clock,
-                roles=procedure.ROLES,
+                roles=procedure.roles_on(self.prepared.bench),
                 sample=self.prepared.sample,
                 seed=self.prepared.request.seed,
                 owner=f"{procedure.NAME} under pymeasure",

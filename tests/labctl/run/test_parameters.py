@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pymeasure.experiment import Parameter
 
 from labctl.errors import ConfigError
-from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
+from labctl.run.parameters import choice, flag, named, quantity, quantity_list, whole
 from labctl.run.procedure import SweepProcedure
 
 
@@ -31,9 +31,10 @@ class OfEveryKind(SweepProcedure):
     zero: bool = flag("Zero", default=True)
     order: str = choice("Order", choices=("up", "down"), default="up")
     stubborn: Any = Stubborn("Stubborn", default=None)
+    window: str | None = named("Window")
 
 
-NAMES = ("width", "share", "fluences", "points", "zero", "order", "stubborn")
+NAMES = ("width", "share", "fluences", "points", "zero", "order", "stubborn", "window")
 UNITS = ("", " ", "uJ/cm^2", " uJ/cm^2", " um", "%", "J", " /", "^")
 NUMBERS = st.one_of(st.floats().map(repr), st.integers().map(str), st.text("0123456789.eE+-, ", max_size=12))
 TEXTS = st.one_of(
