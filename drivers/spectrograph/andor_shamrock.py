@@ -15,7 +15,8 @@ process and cannot be used here; one on USB is independent of the camera.
 
 UNVERIFIED on hardware: that the angular deviation of the EEPROM is the full angle between the arms (the axis from the
 library does not need it); the sign of the focal tilt; how long moves take at most (60 s are allowed); what is answered
-for a part that is not mounted; what the library forgets when it is initialised anew (the pixels are set every time).
+for a part that is not mounted; whether Initialize moves anything; what the library forgets when it is initialised anew
+(the pixels are set every time).
 """
 
 from __future__ import annotations
@@ -113,7 +114,7 @@ class AndorShamrock(Instrument):
         self._stop = threading.Event()
 
     def start_up(self) -> None:
-        """Initialise the library (up to 2 min) and read what is mounted; nothing moves, and no shutter opens.
+        """Initialise the library (up to 2 min) and read what is mounted; no move is ordered, no shutter opened.
 
         Raises InputError for an option that this spectrograph cannot have, ConnectionLost if there is none.
         """
@@ -412,7 +413,9 @@ class AndorShamrock(Instrument):
         """Check what the library says against the text book; a table of before the move, or of nothing, is found."""
         centre_nm, grating = self._read_wavelength(), self.grating
         steps = np.diff(table)
-        if not (np.isfinite(table).all() and ((steps > 0).all() or (steps < 0).all())):
+        if not grating.lines_per_mm:
+            what = f"were given for a mirror, {grating.blaze}"
+        elif not (np.isfinite(table).all() and ((steps > 0).all() or (steps < 0).all())):
             what = "are not in order"
         elif not table.min() <= centre_nm <= table.max():
             what = f"({table.min():.2f} to {table.max():.2f} nm) leave out the centre, {centre_nm:.2f} nm"

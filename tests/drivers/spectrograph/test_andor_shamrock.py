@@ -63,9 +63,10 @@ class Bench:
         options: Mapping[str, Any] | None = None,
         simulation: Mapping[str, Any] | None = None,
         clock: Clock | None = None,
+        optics: Mapping[str, float] | None = None,
     ) -> None:
         self.clock = clock or VirtualClock()
-        self.laboratory: Laboratory = create({}, None, 0)
+        self.laboratory: Laboratory = create({"spectrograph": dict(optics or {})}, None, 0)
         self.library = Recorded(AndorShamrockLibrary(self.laboratory, "spectrograph", simulation or {}))
         channel = EmulatorChannel(self.library, self.clock, LINK, "spectrograph")
         self.spectrograph = AndorShamrock(channel, clock=self.clock, **(options or {}))
@@ -140,6 +141,16 @@ def test_it_is_a_spectrograph_that_states_its_axis(functions: str) -> None:
         Grating(3, 1200.0, "500"),
     ]
     assert spectrograph.slit_width_um(Slit.INPUT_SIDE) == 10.0
+
+
+@pytest.mark.parametrize(
+    ("focal_length_mm", "model"), [(193.0, "Kymera 193i"), (303.0, "SR-303i"), (328.0, "Kymera 328i"), (500.0, "")]
+)
+def test_the_model_is_told_by_its_focal_length(focal_length_mm: float, model: str) -> None:
+    spectrograph = Bench(optics={"focal_length_mm": focal_length_mm, "detector_angle_deg": -2.17}).ready()
+    assert spectrograph.identify().model == model
+    assert spectrograph.geometry == SpectrographGeometry(focal_length_mm, 15.2, -2.17)
+    assert spectrograph.wavelengths_nm(1024, 26.0)[512] == pytest.approx(600.0, abs=0.2)
 
 
 @BOTH
@@ -240,6 +251,9 @@ def test_gratings_that_are_not_there_and_mirrors() -> None:
     with pytest.raises(InstrumentError, match=r"no wavelengths for the pixels: 20249 ERROR") as caught:
         spectrograph.wavelengths_nm(1024, 26.0)
     assert "mirror" in caught.value.todo
+    bench.library.answer("GetCalibration", 20202, np.linspace(-10.0, 10.0, 1024))
+    with pytest.raises(InstrumentError, match="were given for a mirror"):
+        spectrograph.wavelengths_nm(1024, 26.0)
 
 
 @pytest.mark.parametrize("value", [-1.0, math.nan, math.inf, 2501.0])
