@@ -120,7 +120,7 @@ class CurvePlot(QtWidgets.QFrame):
             if layout is not None:
                 layout.replaceWidget(old, self.plot)
             old.deleteLater()
-        self.heading.setText("Light–light curve" if self._logarithmic else "Points")
+        self.heading.setText("L–L curve" if self._logarithmic else "Points")
         self._show_points(curve)
         self._show_threshold(threshold)
         if threshold is not None and curve is not None:
@@ -172,11 +172,9 @@ def _plot(bottom: Any, left: Any) -> Any:
 
 
 def _show_axes(plot: Any, shown: bool) -> None:
-    """Show numbers on the axes only where there is something to read off."""
+    """Show axes only where there is something to read off."""
     for side in ("bottom", "left"):
-        plot.getAxis(side).setStyle(showValues=shown)
-        plot.getAxis(side).showLabel(shown)
-    plot.showGrid(x=shown, y=shown, alpha=0.12)
+        plot.showAxis(side, shown)
 
 
 def _dress(plot: Any, theme: Theme) -> None:

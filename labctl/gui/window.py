@@ -51,6 +51,7 @@ class Window(QtWidgets.QMainWindow):
         self._connect()
         self.setWindowTitle(title_of(None))
         self.strip.show_state(None, self._clock.wall())
+        self.say(f"runs that go on are looked for in {Path(folder).absolute()}")
         self.timer = QtCore.QTimer(self)
         self.timer.setInterval(TICK_MS)
         self.timer.timeout.connect(self.tick)
@@ -98,6 +99,7 @@ class Window(QtWidgets.QMainWindow):
             bar.addWidget(QtWidgets.QLabel("labctl is never the laser interlock."))
             bar.addPermanentWidget(self.look)
             bar.setSizeGripEnabled(False)
+            bar.setContentsMargins(8, 0, 8, 0)
         self.resize(1366, 768)
 
     def _connect(self) -> None:
