@@ -30,13 +30,20 @@ from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, Swe
 from procedures.sweep.analysis import analyse
 from procedures.sweep.checks import (
     check_band,
+    check_line,
+    check_line_in_window,
     check_numbers,
     listed_warnings,
     operator_warnings,
     order_warnings,
     pulse_warnings,
 )
-from procedures.sweep.exposure import ExposureLadder, predicted_peak_rate
+from procedures.sweep.exposure import (
+    ExposureLadder,
+    default_exposures_s,
+    default_reading_pulses,
+    predicted_peak_rate,
+)
 from procedures.sweep.layout import COSMIC, POINT_COLUMNS, SATURATED, frame_layout, point_layout
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
@@ -87,9 +94,29 @@ class FluenceSweep(SweepProcedure):
     fine_points: int = whole("Points of the fine pass (0 or at least 5)", minimum=0, maximum=1000, default=24)
     return_points: int = whole("Lowest fluences measured again at the end", minimum=0, maximum=20, default=3)
     averages: int = whole("Exposures summed for a spectrum", minimum=1, maximum=1000, default=3)
-    pulses: int = whole("Pulses in a reading of the energy meter", minimum=2, maximum=100000, default=100)
-    exposure_min: float = quantity("Shortest exposure", "s", minimum=1e-4, maximum=100.0, default=0.01)
-    exposure_max: float = quantity("Longest exposure", "s", minimum=1e-4, maximum=100.0, default=2.56)
+    pulses: int | None = whole(
+        "Pulses in a reading of the energy meter",
+        minimum=2,
+        maximum=100000,
+        optional=True,
+        description="100 if not given, fewer of a laser slower than 40 Hz",
+    )
+    exposure_min: float | None = quantity(
+        "Shortest exposure",
+        "s",
+        minimum=1e-4,
+        maximum=100.0,
+        optional=True,
+        description="0.01 s if not given, or ten pulses; made a whole number of pulses",
+    )
+    exposure_max: float | None = quantity(
+        "Longest exposure",
+        "s",
+        minimum=1e-4,
+        maximum=100.0,
+        optional=True,
+        description="2.56 s if not given, or 320 pulses",
+    )
     dark_frames: int = whole("Dark frames for each exposure", minimum=1, maximum=1000, default=5)
     scatter_frames: int = whole("Frames of pump scatter, sample out of the beam", minimum=0, maximum=1000, default=4)
     cross_section: float | None = quantity(
@@ -100,33 +127,49 @@ class FluenceSweep(SweepProcedure):
         optional=True,
         description="For excitons per particle; from the sample file if not given",
     )
+    centre_wavelength: float | None = quantity(
+        "Centre wavelength of the spectrograph",
+        "nm",
+        minimum=100.0,
+        maximum=20000.0,
+        optional=True,
+        description="That of the bench if not given",
+    )
     band: tuple[float, ...] | None = quantity_list("Band that is integrated (two wavelengths)", "nm", minimum=1.0)
+    threshold_model: str = choice(
+        "Definition of the threshold (auto: lasing for a cavity, else knee)",
+        choices=("auto", "knee", "lasing"),
+        default="auto",
+    )
     zero_meter: bool = flag("Zero the energy meter before the sweep", default=True)
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Plan all stages with hard bounds; raises InputError if the fluences are out of reach of the attenuator."""
+        self._complete(bench, sample)
+        exposure_min_s, exposure_max_s, pulses = self._exposures(bench)
         check_numbers(
             fine_points=self.fine_points,
-            exposure_min_s=self.exposure_min,
-            exposure_max_s=self.exposure_max,
+            exposure_min_s=exposure_min_s,
+            exposure_max_s=exposure_max_s,
             fluences=self.fluences,
         )
-        check_band(self.band, bench)
-        self._complete(bench, sample)
-        ladder = self._ladder()
+        check_band(self.band, self.centre_wavelength)
+        check_line(self._line_nm, self.centre_wavelength)
+        rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
+        few_pulses = pulse_warnings(rate_hz, exposure_min_s)
+        ladder = self._ladder = ExposureLadder.of_whole_pulses(exposure_min_s, exposure_max_s, rate_hz)
         fluences = self._first_fluences()
         reach = reach_uj_cm2(bench)
         check_reach(fluences, reach)
-        meter_s = meter_reading_s(bench, self.pulses)
+        meter_s = meter_reading_s(bench, pulses)
         stages = [dark_stage(ladder, self.dark_frames)]
         if self.scatter_frames:
             stages.append(scatter_stage(min(self._middle_uj_cm2(), reach[1]), ladder, self.scatter_frames, meter_s))
-        rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, meter_s, rate_hz))
         warnings = [
             *order_warnings(self.order),
             *listed_warnings(self.fluences),
-            *pulse_warnings(rate_hz, self.exposure_min),
+            *few_pulses,
             *operator_warnings(self.scatter_frames, simulated=needs_laboratory(bench)),
         ]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
@@ -140,7 +183,9 @@ class FluenceSweep(SweepProcedure):
             raise InputError(f"the bench {config.name!r} has no [spectrometer]", where=config.file)
         pump.shutter.shut()
         # The window is known only here: a band that is not in it must not cost the time to cool.
-        spectrometer.prepare(config.spectrometer.centre_wavelength_nm, config.spectrometer.grating)
+        centre_nm = self.centre_wavelength or config.spectrometer.centre_wavelength_nm
+        spectrometer.prepare(centre_nm, config.spectrometer.grating)
+        check_line_in_window(self._line_nm, spectrometer.wavelength_nm)
         self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm())
         spectrometer.start_cooling(config.spectrometer.temperature_c)
         pump.attenuator.home()
@@ -220,8 +265,8 @@ class FluenceSweep(SweepProcedure):
         self._bench.ask_operator("sample out of beam", "Move the sample out of the pump beam; leave all else as it is.")
         with pump.light(on_sample=False):
             frame, fluence, _ = self._lit(exposure_s, self.scatter_frames)
-            while self._full_pixels(frame) and frame.exposure_s > self.exposure_min * 1.001:
-                frame, fluence, _ = self._lit(self._ladder().shorter(frame.exposure_s), self.scatter_frames)
+            while self._full_pixels(frame) and frame.exposure_s > self._ladder.shortest_s * 1.001:
+                frame, fluence, _ = self._lit(self._ladder.shorter(frame.exposure_s), self.scatter_frames)
         self._bench.ask_operator("sample into beam", "Move the sample back into the pump beam, to the same spot.")
         if full := self._full_pixels(frame):
             raise InstrumentError(
@@ -244,7 +289,7 @@ class FluenceSweep(SweepProcedure):
         spectrum = self._bench.spectrometer.acquire(
             exposure_s,
             accumulations,
-            during=lambda: readings.append(self._bench.pump.read_fluence(self.pulses)),
+            during=lambda: readings.append(self._bench.pump.read_fluence(self._reading_pulses)),
             stop=self.stop_event,
         )
         return spectrum, *readings[0]
@@ -253,7 +298,7 @@ class FluenceSweep(SweepProcedure):
         bench, pump = self._bench, self._bench.pump
         set_fluence = point.settings["fluence_uj_cm2"]
         angle_deg = pump.set_fluence(set_fluence)
-        ladder = self._ladder()
+        ladder = self._ladder
         exposure_s = ladder.choose(predicted_peak_rate(self._rows, set_fluence), bench.spectrometer.detector)
         with pump.light() as opening:
             spectrum, fluence, reading = self._well_exposed(exposure_s, ladder)
@@ -403,7 +448,11 @@ class FluenceSweep(SweepProcedure):
         return self._settings(np.geomspace(min(measured), max(measured), stage.max_points))
 
     def _complete(self, bench: BenchConfig, sample: SampleConfig | None) -> None:
-        """Take from the sample file what was not given as a parameter; the run stores the values used."""
+        """Take from bench and sample what was not given as a parameter; the run stores the values used."""
+        if self.centre_wavelength is None and bench.spectrometer is not None:
+            self.centre_wavelength = bench.spectrometer.centre_wavelength_nm
+        # Whoever chooses a band may look at something else than the line.
+        self._line_nm = sample.sample.expected_ase_nm if sample is not None and self.band is None else None
         if sample is None:
             return
         if self.expected_threshold is None:
@@ -416,6 +465,17 @@ class FluenceSweep(SweepProcedure):
         )
         if self.cross_section is None and excitation is not None and same_line:
             self.cross_section = excitation.cross_section_cm2
+
+    def _exposures(self, bench: BenchConfig) -> tuple[float, float, int]:
+        """Get shortest and longest exposure in s, and pulses in a reading: as given, else as the laser lets choose."""
+        rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
+        shortest_s, longest_s = default_exposures_s(rate_hz)
+        if self.exposure_min is None:
+            self.exposure_min = min(shortest_s, self.exposure_max or math.inf)
+        if self.exposure_max is None:
+            self.exposure_max = max(longest_s, self.exposure_min)
+        self._reading_pulses = self.pulses = self.pulses or default_reading_pulses(rate_hz)
+        return self.exposure_min, self.exposure_max, self.pulses
 
     def _first_fluences(self) -> tuple[float, ...]:
         if self.fluences is not None:
@@ -437,9 +497,6 @@ class FluenceSweep(SweepProcedure):
         if self.band is not None:
             return self.band[0], self.band[1]
         return -math.inf, math.inf
-
-    def _ladder(self) -> ExposureLadder:
-        return ExposureLadder(self.exposure_min, self.exposure_max)
 
     def _excitons(self, fluence_uj_cm2: float) -> float:
         if self.cross_section is None:

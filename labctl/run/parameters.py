@@ -102,7 +102,9 @@ def _entries(text: str) -> list[str]:
 class Whole(IntegerParameter):
     """A whole number; ``2.5`` and ``True`` are refused rather than rounded."""
 
-    optional = False
+    def __init__(self, name: str, *, optional: bool = False, **options: Any) -> None:
+        self.optional = optional
+        super().__init__(name, **options)
 
     def convert(self, value: Any) -> int:
         text = str(value).strip()

@@ -156,9 +156,9 @@ class EnsembleSample:
     :param pulse_duration_ns: Duration of its pulses, ns; 0 for pulses much shorter than any decay.
 
     ``lambda_ase_nm`` and ``fwhm_ase_nm`` of the truth are those of the ASE line *as it leaves the edge* of the
-    reference stripe, at a pump of three times transparency (about twice the ASE threshold). The gain spectrum S_g is
-    a Gaussian whose centre and width are solved for that; it is broader than the line, because amplification narrows,
-    and its centre lies off the line's, because the spontaneous emission that is amplified has a slope there.
+    reference stripe, at a pump of ``ase_line_pump`` times transparency. The gain spectrum S_g is a Gaussian whose centre
+    and width are solved for that; it is broader than the line, because amplification narrows, and its centre lies off
+    the line's, because the spontaneous emission that is amplified has a slope there.
     The line is what the gain adds: the edge spectrum minus a L. Its width grows again when it saturates.
     """
 
@@ -285,7 +285,7 @@ class EnsembleSample:
     def _solve_gain_spectrum(self) -> None:
         """Find centre and width of S_g that give the stated ASE line."""
         stated = np.array([self.truth.lambda_ase_nm, self.truth.fwhm_ase_nm], dtype=float)
-        fluence = 3.0 * self.transparency_fluence_uj_cm2()
+        fluence = self.truth.ase_line_pump * self.transparency_fluence_uj_cm2()
 
         def miss(guess: np.ndarray) -> np.ndarray:
             self._gain_centre_nm, self._gain_fwhm_nm = float(guess[0]), abs(float(guess[1]))

@@ -32,6 +32,7 @@ class SampleTruth(Truth):
     :param asymmetry_pl: Ratio of the red to the blue half width of the PL line.
     :param lambda_ase_nm: Peak of the ASE line, nm. :param fwhm_ase_nm: Its full width at half maximum, nm; see
         :class:`labctl.sim.sample.EnsembleSample` for the pump at which they are meant.
+    :param ase_line_pump: That pump, in units of the fluence of transparency.
     :param qy: Quantum yield of the single exciton.
     :param x_decay_ns: Lifetimes of the single exciton, ns.
     :param x_decay_fractions: Their fractional intensities; as many, with the sum 1.
@@ -56,6 +57,7 @@ class SampleTruth(Truth):
     asymmetry_pl: Positive = 1.0
     lambda_ase_nm: Positive | None = None
     fwhm_ase_nm: Positive | None = None
+    ase_line_pump: Annotated[float, Field(gt=1)] = 3.0
     qy: Fraction
     x_decay_ns: Positives = ()
     x_decay_fractions: Positives = ()

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
+from numpy.typing import NDArray
+
 from labctl.analysis.knee import MIN_POINTS
-from labctl.config.bench import BenchConfig
 from labctl.errors import InputError
+from procedures.sweep.exposure import FEW_PULSES
 
 MIN_FINE_POINTS = 5
-_FEW_PULSES = 10
 _WIDEST_WINDOW = 1 / 3
 """No grating shows more than this share of the centre wavelength on either side."""
 
@@ -27,22 +29,52 @@ def check_numbers(
         raise InputError("a fluence is listed twice", todo="list each fluence once")
 
 
-def check_band(band_nm: Sequence[float] | None, bench: BenchConfig) -> None:
+def check_band(band_nm: Sequence[float] | None, centre_nm: float | None) -> None:
     """Refuse a band far from the centre wavelength; whether it is in the window, only the grating can tell."""
     if band_nm is None:
         return
     if len(band_nm) != 2 or band_nm[0] >= band_nm[1]:
         raise InputError("the band needs two wavelengths, the shorter first", todo="e.g. band='600, 680 nm'")
-    if bench.spectrometer is None:
+    if centre_nm is None:
         return
-    centre_nm = bench.spectrometer.centre_wavelength_nm
-    low, high = centre_nm * (1 - _WIDEST_WINDOW), centre_nm * (1 + _WIDEST_WINDOW)
+    low, high = _widest_window_nm(centre_nm)
     if band_nm[1] < low or band_nm[0] > high:
         raise InputError(
             f"the band {band_nm[0]:g} to {band_nm[1]:g} nm is not in the window of the spectrograph",
-            where=f"spectrometer.centre_wavelength of the bench is {centre_nm:g} nm",
-            todo="choose another band or another centre wavelength",
+            where=f"the centre wavelength is {centre_nm:g} nm",
+            todo="choose another band or another centre-wavelength",
         )
+
+
+def check_line(line_nm: float | None, centre_nm: float | None) -> None:
+    """Refuse a line that no grating shows at this centre wavelength; raises InputError."""
+    if line_nm is None or centre_nm is None:
+        return
+    low, high = _widest_window_nm(centre_nm)
+    if not low <= line_nm <= high:
+        raise _not_in_window(line_nm, f"the centre wavelength is {centre_nm:g} nm")
+
+
+def check_line_in_window(line_nm: float | None, wavelength_nm: NDArray[np.float64]) -> None:
+    """Refuse a window without the line; raises InputError.
+
+    :param wavelength_nm: Wavelength of each pixel, shape (pixels,), ascending.
+    """
+    if line_nm is not None and not wavelength_nm[0] <= line_nm <= wavelength_nm[-1]:
+        window = f"the window of the spectrograph is {wavelength_nm[0]:.1f} to {wavelength_nm[-1]:.1f} nm"
+        raise _not_in_window(line_nm, window)
+
+
+def _widest_window_nm(centre_nm: float) -> tuple[float, float]:
+    return centre_nm * (1 - _WIDEST_WINDOW), centre_nm * (1 + _WIDEST_WINDOW)
+
+
+def _not_in_window(line_nm: float, where: str) -> InputError:
+    return InputError(
+        f"the line that is expected of the sample, {line_nm:g} nm, is not in the window of the spectrograph",
+        where=where,
+        todo=f"set centre-wavelength near {line_nm:g} nm, or a band, if you look elsewhere on purpose",
+    )
 
 
 def order_warnings(order: str) -> list[str]:
@@ -66,13 +98,13 @@ def pulse_warnings(repetition_rate_hz: float, exposure_min_s: float) -> list[str
         raise InputError(
             f"the shortest exposure of {exposure_min_s:g} s holds no pulse at {repetition_rate_hz:g} Hz",
             where="parameters of fluence-sweep",
-            todo=f"set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more",
+            todo=f"set exposure-min to {FEW_PULSES / repetition_rate_hz:g} s or more",
         )
-    if pulses >= _FEW_PULSES * 0.999:
+    if pulses >= FEW_PULSES * 0.999:
         return []
     return [
         f"the shortest exposure holds {pulses:.3g} pulses only: one more or less is an error of {100 / pulses:.0f} %;"
-        f" set exposure-min to {_FEW_PULSES / repetition_rate_hz:g} s or more"
+        f" set exposure-min to {FEW_PULSES / repetition_rate_hz:g} s or more"
     ]
 
 

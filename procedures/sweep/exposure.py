@@ -1,4 +1,7 @@
-"""Auto-exposure: a ladder of exposures, so that dark frames can be taken beforehand, and the choice on it."""
+"""Auto-exposure: a ladder of exposures, so that dark frames can be taken beforehand, and the choice on it.
+
+How long exposures are, and of how many pulses, follows from the repetition rate where nobody says otherwise.
+"""
 
 from __future__ import annotations
 
@@ -16,6 +19,24 @@ STEP = 2.0
 TARGET = 0.55
 """Share of the full scale that the brightest pixel should reach: with steps of two it lands in 0.28 to 0.55, and the
 pulse-to-pulse noise of the laser stays clear of saturation."""
+FEW_PULSES = 10
+"""An exposure of fewer pulses has a mean energy of its own, and one pulse more or less is more than a tenth of it."""
+_SHORTEST_S, _LONGEST_S = 0.01, 2.56
+_STEPS = 5
+_READING_S = 2.5
+_READING_PULSES = (20, 100)
+
+
+def default_exposures_s(repetition_rate_hz: float) -> tuple[float, float]:
+    """Get shortest and longest exposure in s: 0.01 and 2.56 s, longer where these hold few pulses."""
+    shortest_s = max(_SHORTEST_S, FEW_PULSES / repetition_rate_hz) if repetition_rate_hz > 0 else _SHORTEST_S
+    return shortest_s, max(_LONGEST_S, shortest_s * STEP**_STEPS)
+
+
+def default_reading_pulses(repetition_rate_hz: float) -> int:
+    """Get the number of pulses in a reading of the energy meter: 100, fewer of a slow laser, no fewer than 20."""
+    low, high = _READING_PULSES
+    return min(max(round(_READING_S * repetition_rate_hz), low), high)
 
 
 @dataclass(frozen=True)
@@ -24,6 +45,13 @@ class ExposureLadder:
 
     shortest_s: float
     limit_s: float
+
+    @classmethod
+    def of_whole_pulses(cls, shortest_s: float, limit_s: float, repetition_rate_hz: float) -> ExposureLadder:
+        """Get a ladder whose exposures hold whole numbers of pulses, none less than ``shortest_s``."""
+        if repetition_rate_hz > 0:
+            shortest_s = math.ceil(round(shortest_s * repetition_rate_hz, 6)) / repetition_rate_hz
+        return cls(shortest_s, max(limit_s, shortest_s))
 
     @cached_property
     def exposures_s(self) -> tuple[float, ...]:
