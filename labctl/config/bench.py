@@ -15,7 +15,6 @@ from pydantic import (
     PlainSerializer,
     PrivateAttr,
     ValidationInfo,
-    WithJsonSchema,
     field_validator,
 )
 
@@ -28,7 +27,7 @@ from labctl.config.problems import check_table
 from labctl.config.pump import LaserConfig, PumpConfig, check_fluence_limit
 from labctl.config.quantity import InUnit
 from labctl.config.raw_table import RawTable
-from labctl.config.registry import check_driver, driver_names, require_driver, require_role, transport_names
+from labctl.config.registry import check_driver, driver_names, require_driver, require_role, role_names, transport_names
 from labctl.config.table import (
     FluenceUjCm2,
     LineWidthNm,
@@ -41,7 +40,6 @@ from labctl.config.table import (
     WavelengthNm,
 )
 from labctl.errors import ConfigError, Problem
-from labctl.roles import ROLES
 
 KEEPABLE_PARTS = ("cooler", "lamp", "heater")
 """What a bench may leave on between runs. Shutters, emission and MCP gain are never among them."""
@@ -120,7 +118,7 @@ class SafeStateConfig(Table):
     @field_validator("keep_on", mode="after")
     @classmethod
     def _known_parts(cls, names: tuple[str, ...]) -> tuple[str, ...]:
-        valid = [f"{role}.{part}" for role in ROLES for part in KEEPABLE_PARTS]
+        valid = [f"{role}.{part}" for role in role_names() for part in KEEPABLE_PARTS]
         faults: list[Fault] = []
         for number, name in enumerate(names):
             if name not in valid:
@@ -156,7 +154,7 @@ class InstrumentConfig(Table):
         return self.resource.startswith(("sim:", "sim+tcp:"))
 
 
-Role = Annotated[str, AfterValidator(require_role), WithJsonSchema({"type": "string", "enum": sorted(ROLES)})]
+Role = Annotated[str, AfterValidator(require_role)]
 
 
 @dataclass(frozen=True)
@@ -268,7 +266,7 @@ class BenchConfig(Table):
     @field_validator("safe_state", mode="after")
     @classmethod
     def _kept_on_is_there(cls, safe_state: SafeStateConfig, info: ValidationInfo) -> SafeStateConfig:
-        instruments = info.data.get("instruments", ROLES)
+        instruments = info.data.get("instruments", role_names())
         faults: list[Fault] = []
         for number, name in enumerate(safe_state.keep_on):
             if name.partition(".")[0] not in instruments:
@@ -358,7 +356,7 @@ def _driver_problems(document: TomlDocument) -> list[Problem]:
     problems: list[Problem] = []
     if isinstance(instruments, Mapping):
         for role, entry in instruments.items():
-            if role not in ROLES or not isinstance(entry, Mapping):
+            if role not in role_names() or not isinstance(entry, Mapping):
                 continue
             driver, options = entry.get("driver"), entry.get("options", {})
             if isinstance(driver, str) and driver in driver_names() and isinstance(options, Mapping):

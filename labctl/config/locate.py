@@ -1,16 +1,20 @@
-"""Finds configuration files: a path, or the name of a file that ships with labctl."""
+"""Finds configuration files: a path, or the name of a file that ships with labctl or another installed package."""
 
 from __future__ import annotations
 
+from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
 from labctl.config.fault import as_toml, nearest_name
 from labctl.errors import ConfigError, Problem
 
+CONFIGS = "labctl.configs"
+"""Entry-point group of a package that ships benches and samples: the package with the folders of these names in it."""
+
 
 def shipped_folder(kind: str) -> Path:
-    """Get the folder of the shipped ``benches``, ``samples`` or ``campaigns``.
+    """Get the folder of labctl's own ``benches``, ``samples`` or ``campaigns``.
 
     A wheel carries them inside the package; a source tree has them beside it.
     """
@@ -21,7 +25,14 @@ def shipped_folder(kind: str) -> Path:
 
 def list_shipped(kind: str) -> list[str]:
     """Get the names of the shipped files of a kind, sorted."""
-    return sorted(path.stem for path in shipped_folder(kind).glob("*.toml"))
+    return sorted(_shipped(kind))
+
+
+def _shipped(kind: str) -> dict[str, Path]:
+    """Get the shipped files of a kind by name; one of labctl's own hides another package's of the same name."""
+    folders = [Path(str(files(entry.value))) / kind for entry in entry_points(group=CONFIGS)]
+    paths = [path for folder in (*folders, shipped_folder(kind)) for path in sorted(folder.glob("*.toml"))]
+    return {path.stem: path for path in paths}
 
 
 def locate(kind: str, name_or_path: str | Path) -> Path:
@@ -30,15 +41,15 @@ def locate(kind: str, name_or_path: str | Path) -> Path:
     :raises ConfigError: there is no such file; names the nearest shipped one.
     """
     text = str(name_or_path)
-    shipped = list_shipped(kind)
+    shipped = _shipped(kind)
     if text in shipped:
-        return shipped_folder(kind) / f"{text}.toml"
+        return shipped[text]
     path = Path(name_or_path).expanduser()
     try:
         if path.is_file():
             return path
     except (OSError, ValueError):
         pass
-    allowed = f"the path of a TOML file, or one of the shipped {kind}: {', '.join(shipped) or 'none'}"
+    allowed = f"the path of a TOML file, or one of the shipped {kind}: {', '.join(sorted(shipped)) or 'none'}"
     near = nearest_name(path.stem, shipped)
     raise ConfigError([Problem(text, None, kind, f"{as_toml(text)}, which is no file", allowed, near)])

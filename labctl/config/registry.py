@@ -1,4 +1,4 @@
-"""Drivers by name: what is installed, and whether a driver takes its role and its options."""
+"""Roles and drivers by name: what is installed, and whether a driver takes its role and its options."""
 
 from __future__ import annotations
 
@@ -16,11 +16,31 @@ from labctl.roles import ROLES
 
 DRIVERS = "labctl.drivers"
 TRANSPORTS = "labctl.transports"
+ROLE_PROTOCOLS = "labctl.roles"
+"""Entry-point group of a package that adds a role: its name, and the Protocol that a driver for it must satisfy."""
 
 
 def driver_entries() -> dict[str, EntryPoint]:
     """Get the installed drivers by name; none of them is imported."""
     return {entry.name: entry for entry in entry_points(group=DRIVERS)}
+
+
+def role_names() -> list[str]:
+    """Get the roles that a bench file may fill: those of labctl, then those that installed packages add."""
+    added = {entry.name for entry in entry_points(group=ROLE_PROTOCOLS)} - set(ROLES)
+    return [*ROLES, *sorted(added)]
+
+
+def role_protocol(role: str) -> type:
+    """Get the Protocol of a role; imports the package that adds it.
+
+    :raises KeyError: No installed package knows the role.
+    """
+    if role in ROLES:
+        return ROLES[role]
+    for entry in entry_points(group=ROLE_PROTOCOLS, name=role):
+        return entry.load()
+    raise KeyError(role)
 
 
 def driver_names() -> list[str]:
@@ -83,7 +103,7 @@ def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines
 
 def _methods(role: str) -> Iterator[str]:
     """Get the methods of a role; its properties may be made by a driver's constructor and cannot be asked for here."""
-    for base in ROLES[role].__mro__:
+    for base in role_protocol(role).__mro__:
         for name, member in vars(base).items():
             if not name.startswith("_") and callable(member) and base.__module__ != "typing":
                 yield name
@@ -103,8 +123,9 @@ def require_driver(name: str) -> str:
 def require_role(name: str) -> str:
     """Check a role's name.
 
-    :raises Fault: labctl knows no such role.
+    :raises Fault: No installed package knows such a role.
     """
-    if name not in ROLES:
-        raise unknown_name("role", name, ROLES)
+    names = role_names()
+    if name not in names:
+        raise unknown_name("role", name, names)
     return name

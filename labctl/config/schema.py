@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from labctl.config.bench import BenchConfig
-from labctl.config.registry import driver_names
+from labctl.config.registry import driver_names, role_names
 from labctl.config.sample import SampleConfig
 
 
@@ -16,6 +16,7 @@ def bench_schema() -> dict[str, Any]:
     schema = _schema(BenchConfig, "labctl bench")
     schema["$defs"]["InstrumentConfig"]["properties"]["driver"]["enum"] = driver_names()
     schema["$defs"]["InstrumentConfig"]["required"].remove("options")
+    schema["properties"]["instruments"]["propertyNames"] = {"type": "string", "enum": sorted(role_names())}
     return schema
 
 

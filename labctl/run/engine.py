@@ -34,7 +34,7 @@ from labctl.run.preflight import preflight, require
 from labctl.run.procedure import Record, Streams
 from labctl.run.provenance import instruments, run_header
 from labctl.run.request import PreparedRun, RunRequest, prepare
-from labctl.run.safe_program import SAFETY_RELEVANT, safety_roles
+from labctl.run.safe_program import can_harm, safety_roles
 from labctl.store.journal import Journal
 from labctl.store.naming import RunPaths, allocate_run
 from labctl.store.results import add_note
@@ -376,8 +376,8 @@ def _without_the_unreached(report: SafeReport, error: BenchOpenError) -> SafeRep
     unreached = {failure.role: failure for failure in error.failures}
     dead = [
         RoleStep(role, SafeStep("reach the instrument", False, str(unreached[role].error)))
-        for role in SAFETY_RELEVANT
-        if role in unreached
+        for role in unreached
+        if can_harm(role)
     ]
     return SafeReport((*dead, *(entry for entry in report.steps if entry.role not in unreached)))
 

@@ -19,6 +19,7 @@ from labctl.bench.bench import Bench
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig
 from labctl.errors import BenchOpenError, InputError, LabctlError
+from labctl.roles import ROLES
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.store.journal import Journal
@@ -28,16 +29,22 @@ from labctl.store.seal import seal
 
 log = logging.getLogger(__name__)
 
-SAFETY_RELEVANT = ("shutter", "detector")
+_CAN_HARM = ("shutter", "detector")
 """Roles that can let harm go on: light on the sample, an exposed and gained-up detector."""
 _IN_PROCESS = "sim:"
 _LOCK_TIMEOUT_S = 2.0
 _LOCK_RETRY_S = 0.05
 
 
+def can_harm(role: str) -> bool:
+    """Get whether an instrument of this role can let harm go on; labctl cannot know it of a role it does not know."""
+    return role in _CAN_HARM or role not in ROLES
+
+
 def safety_roles(bench: BenchConfig) -> tuple[str, ...]:
     """Get the safety-relevant roles that outlive the engine; none on a bench that is simulated in its process."""
-    present = [role for role in SAFETY_RELEVANT if role in bench.instruments]
+    added = [role for role in bench.instruments if role not in ROLES]
+    present = [role for role in (*_CAN_HARM, *added) if role in bench.instruments]
     return tuple(role for role in present if not bench.instruments[role].resource.startswith(_IN_PROCESS))
 
 
