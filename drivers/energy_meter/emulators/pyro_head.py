@@ -5,6 +5,7 @@ Constructed: its responsivity curve and the drift of its zero.
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Any
 
@@ -39,11 +40,21 @@ class PyroHead:
         passed = float(self._laboratory.wave_plate.transmission(t))
         return 1e-6 * self._laboratory.laser.mean_energy_uj() * passed * self._response(wavelength_nm)
 
+    def first_pulse(self, after: float, until: float) -> float | None:
+        """Get the time of the first pulse in [after, until] that reached the head, or None."""
+        shutter = self._laboratory.shutter
+        edges = shutter.edges(after, until)
+        for start, end in itertools.pairwise(edges):
+            pulse = self._laboratory.next_pulse(start)
+            if pulse <= end and shutter.is_open(0.5 * (start + end)):
+                return pulse
+        return None
+
     def last_pulse(self, after: float, until: float) -> float | None:
         """Get the time of the last pulse in (after, until] that reached the head, or None."""
         period, shutter = self._laboratory.pulse_period_s, self._laboratory.shutter
         edges = shutter.edges(max(after, until - 3000.0), until)
-        for start, end in zip(edges[-2::-1], edges[:0:-1], strict=True):
+        for start, end in reversed(list(itertools.pairwise(edges))):
             pulse = math.floor(end / period + 1e-6) * period
             if shutter.is_open(0.5 * (start + end)) and pulse >= start and pulse > after + 0.5 * period:
                 return pulse
