@@ -46,11 +46,16 @@ def check_band(band_nm: Sequence[float] | None, centre_nm: float | None) -> None
         )
 
 
-def check_line(line_nm: float | None, centre_nm: float | None) -> None:
-    """Refuse a line that no grating shows at this centre wavelength; raises InputError."""
+def check_line(line_nm: float | None, centre_nm: float | None, window_nm: float | None) -> None:
+    """Refuse a centre wavelength at which the line cannot be in the window; raises InputError.
+
+    :param window_nm: Width of the window, if the bench states it; else what no grating exceeds.
+    """
     if line_nm is None or centre_nm is None:
         return
     low, high = _widest_window_nm(centre_nm)
+    if window_nm is not None:
+        low, high = centre_nm - window_nm / 2, centre_nm + window_nm / 2
     if not low <= line_nm <= high:
         raise _not_in_window(line_nm, f"the centre wavelength is {centre_nm:g} nm")
 
