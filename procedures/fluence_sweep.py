@@ -136,11 +136,7 @@ class FluenceSweep(SweepProcedure):
         description="That of the bench if not given",
     )
     band: tuple[float, ...] | None = quantity_list("Band that is integrated (two wavelengths)", "nm", minimum=1.0)
-    threshold_model: str = choice(
-        "Definition of the threshold (auto: lasing for a cavity, else knee)",
-        choices=("auto", "knee", "lasing"),
-        default="auto",
-    )
+    threshold_model: str = choice("Definition of the threshold", choices=("auto", "knee", "lasing"), default="auto")
     zero_meter: bool = flag("Zero the energy meter before the sweep", default=True)
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
@@ -154,7 +150,9 @@ class FluenceSweep(SweepProcedure):
             fluences=self.fluences,
         )
         check_band(self.band, self.centre_wavelength)
-        check_line(self._line_nm, self.centre_wavelength)
+        check_line(
+            self._line_nm, self.centre_wavelength, bench.spectrometer.window_nm if bench.spectrometer else None
+        )
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         few_pulses = pulse_warnings(rate_hz, exposure_min_s)
         ladder = self._ladder = ExposureLadder.of_whole_pulses(exposure_min_s, exposure_max_s, rate_hz)
