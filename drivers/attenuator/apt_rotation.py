@@ -42,8 +42,8 @@ log = logging.getLogger(__name__)
 TOLERANCE_COUNTS = 8
 HOME_TIMEOUT_S = 120.0
 """A whole turn at the slowest homing velocity that is usual, 5 deg/s, with reserve."""
-MOVE_TIMEOUT_S = 90.0
-"""A whole turn at 10 deg/s takes 37 s."""
+MOVE_TIMEOUT_S = 50.0
+"""A whole turn at 10 deg/s takes 37 s; a run gives a point about a minute of patience."""
 VELOCITY_DEG_S = 10.0
 ACCELERATION_DEG_S2 = 20.0
 """A stop along the profile then takes half a second."""
@@ -210,7 +210,7 @@ class AptRotationMount(Instrument):
         """Control the angle, 0 ≤ angle < 360, in degrees; returns the angle read back when the motion has ended.
 
         Raises InputError outside the range, InstrumentError if the mount is not homed, reports a fault or stops
-        elsewhere, InstrumentTimeout if the motion does not end within 90 s.
+        elsewhere, InstrumentTimeout if the motion does not end within 50 s.
         """
         if not 0 <= angle_deg < 360:
             raise InputError(f"the angle {angle_deg!r} deg is outside 0 ≤ angle < 360", where=self.name)

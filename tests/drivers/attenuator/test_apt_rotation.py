@@ -398,9 +398,9 @@ def test_a_motion_that_does_not_end_is_a_timeout(stand, clock):
     moving = to_host(MessageId.GET_STATUS_BITS, CHANNEL, 0x80000510)
     wire.damage_reply = lambda t, data: [(t, moving if is_reply(data, MessageId.GET_STATUS_BITS) else data)]
     before = clock.now()
-    with pytest.raises(InstrumentTimeout, match="has not ended within 90 s"):
+    with pytest.raises(InstrumentTimeout, match="has not ended within 50 s"):
         driver.move_to(45.0)
-    assert 90 < clock.now() - before < 92
+    assert 50 < clock.now() - before < 52
 
 
 def test_homing_may_take_long(stand, clock):
