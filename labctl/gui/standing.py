@@ -41,12 +41,15 @@ _SAFE = {
 
 
 def is_live(now: Following | None) -> bool:
-    """Whether a run goes on, or may do so."""
-    return now is not None and not now.over and (now.view is None or now.engine.connected or _says_running(now))
+    """Whether a run goes on, or may do so, or its engine is dead and nobody has said yet how the bench was left."""
+    if now is None or now.over:
+        return False
+    return now.view is None or now.engine.connected or now.view.status in {"running", "crashed"}
 
 
-def _says_running(now: Following) -> bool:
-    return now.view is not None and now.view.status == "running"
+def goes_on(now: Following | None) -> bool:
+    """Whether an engine is at work on the run, as far as one can tell."""
+    return now is not None and now.view is not None and (now.engine.connected or now.view.status == "running")
 
 
 def run_word(now: Following | None) -> Word:
@@ -82,7 +85,7 @@ def safe_word(now: Following | None) -> Word:
         return _SAFE.get(state, Word("?", state.upper(), WARN))
     if now.engine.connected:
         return Word("–", "RUN GOES ON", NEUTRAL, "known when it ends")
-    if _says_running(now) and not now.engine.gone:
+    if now.view.status == "running" and not now.engine.gone:
         return Word("?", "UNKNOWN", WARN, "the engine does not answer")
     return Word(
         "▲", "UNCONFIRMED", ALARM, "nothing reported: look at the bench" if now.over else "nothing reported yet"
@@ -93,7 +96,8 @@ def shutter_word(now: Following | None) -> Word:
     """Say what was last reported of the shutter. No event tells of it while a run goes, and none is invented."""
     if now is None or now.view is None:
         return Word("", "–")
-    steps = [step for step in now.view.safe_steps if step.get("role") == "shutter"]
+    reported = now.view.safe_steps or ((now.engine.final or {}).get("safe_report") or {}).get("steps", ())
+    steps = [step for step in reported if step.get("role") == "shutter"]
     if steps:
         if all(step.get("confirmed") for step in steps):
             return Word("✓", "CLOSED", GOOD, "read back at the end of the run")

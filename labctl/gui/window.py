@@ -11,7 +11,7 @@ from labctl.gui.plots import CurvePlot, SpectrumPlot
 from labctl.gui.prompt_bar import PromptBar
 from labctl.gui.qt import Qt, QtCore, QtGui, QtWidgets
 from labctl.gui.setup_panel import SetupPanel
-from labctl.gui.standing import is_live, run_word, safe_word, title_of
+from labctl.gui.standing import goes_on, is_live, run_word, safe_word, title_of
 from labctl.gui.strip import Strip
 from labctl.gui.theme import DARK, LIGHT, apply
 from labctl.store.catalogue import RunSummary
@@ -38,6 +38,7 @@ class Window(QtWidgets.QMainWindow):
         self._shown = -1
         self._logged: tuple[str, ...] = ()
         self._last_word = ""
+        self._ended = False
         self._close_when_started = False
         self.strip, self.prompt, self.setup = Strip(), PromptBar(), SetupPanel(bench)
         self.setup.out.setText(folder)
@@ -127,7 +128,7 @@ class Window(QtWidgets.QMainWindow):
         if self.follower is not None:
             self.follower.close()
         self.follower = RunFollower(run)
-        self._shown, self._logged, self._last_word = -1, (), ""
+        self._shown, self._logged, self._last_word, self._ended = -1, (), "", False
         self.say(f"attached to {self.follower.path.name}")
         self.tick()
 
@@ -177,7 +178,7 @@ class Window(QtWidgets.QMainWindow):
     def going_on(self) -> str:
         """Get the path of the shown run if it still goes on, else an empty text."""
         now = self.now
-        return now.view.path if now is not None and now.view is not None and is_live(now) else ""
+        return now.view.path if now is not None and now.view is not None and goes_on(now) else ""
 
     def closeEvent(self, a0: QtGui.QCloseEvent | None) -> None:
         """Leave; a run goes on. While one is being started, the window waits for its name."""
@@ -212,9 +213,10 @@ class Window(QtWidgets.QMainWindow):
             self._last_word = word.text
             ended = "" if is_live(now) else f"; safe state {safe_word(now).text}"
             self.say(f"{word.line}{f': {word.detail}' if word.detail else ''}{ended}")
-            if now.over:
-                for warning in (now.engine.final or {}).get("warnings", ()):
-                    self.say(f"warning: {warning}")
+        if now.engine.final is not None and not self._ended:
+            self._ended = True
+            for warning in now.engine.final.get("warnings", ()):
+                self.say(f"warning: {warning}")
 
     def _show_going(self) -> None:
         """Attach to the only run that goes on; offer a list where there are several."""

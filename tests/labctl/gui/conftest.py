@@ -127,12 +127,15 @@ class LiveRun:
 
     def end(self, status: str = "finished", safe_state: str | None = "confirmed") -> None:
         """End the run as the engine does: safe state, status, final word."""
+        safe_report: dict[str, Any] = {}
         if safe_state is not None:
             step = {"role": "shutter", "action": "close shutter", "confirmed": safe_state == "confirmed"}
-            self.say("safe_state", {"state": safe_state, "steps": [step]})
+            safe_report = {"state": safe_state, "steps": [step]}
+            self.say("safe_state", safe_report)
         self.journal.set_status(status, t_s=2.0, wall_s=STARTED_S)
         self.journal.close()
-        report = {"status": status, "safe_state": safe_state, "warnings": ["the film looks tired"]}
+        report = {"status": status, "safe_state": safe_state, "safe_report": safe_report}
+        report["warnings"] = ["the film looks tired"]
         self.endpoint.publish({"event": "final", "exit": 0, "report": report})
         self.endpoint.close()
 
@@ -213,12 +216,16 @@ def app() -> Iterator[QtWidgets.QApplication]:
 
 
 @pytest.fixture
-def window(app: QtWidgets.QApplication, tmp_path: Path) -> Iterator[Window]:
+def window(app: QtWidgets.QApplication, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Window]:
     """A window that looks for runs in ``tmp_path / "runs"``; its timer stands still, tests call ``tick``."""
+    from labctl.gui import discovery, follow
     from labctl.gui.qt import QtCore
     from labctl.gui.window import Window
 
+    monkeypatch.setattr(discovery, "LOOK_EVERY_S", 0.05)
+    monkeypatch.setattr(follow, "LOOK_EVERY_S", 0.05)
     made = Window("simulated", str(tmp_path / "runs"))
+    made.timer.stop()
     made.show()
     yield made
     made.close()

@@ -2,18 +2,48 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import pytest
 
 from labctl.gui.fields import ParameterField, with_unit
 from labctl.gui.form import ParameterForm
 from labctl.gui.preflight_text import verdict_of
 from labctl.gui.qt import Qt, QtCore, QtGui, QtWidgets
+from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
+from labctl.run.procedure import SweepProcedure
+
+
+class Other(SweepProcedure):
+    """Another one."""
+
+    NAME: ClassVar[str] = "other"
+    ROLES: ClassVar[tuple[str, ...]] = ()
+
+    angles: int = whole("Angles", minimum=6, maximum=1000, default=25)
+
+
+class Sweep(SweepProcedure):
+    """A procedure with a parameter of every kind."""
+
+    NAME: ClassVar[str] = "sweep"
+    ROLES: ClassVar[tuple[str, ...]] = ()
+
+    centre: float | None = quantity(
+        "Centre", "uJ/cm^2", minimum=1e-6, maximum=1e6, optional=True, description="from the sample file if not given"
+    )
+    fluences: tuple[float, ...] | None = quantity_list("Listed fluences", "uJ/cm^2", minimum=1e-9)
+    order: str = choice("Order", choices=("ascending", "descending"), default="ascending")
+    averages: int = whole("Exposures summed", minimum=1, maximum=1000, default=3)
+    exposure: float = quantity("Exposure", "s", minimum=1e-4, maximum=100.0, default=2.56)
+    zero: bool = flag("Zero the meter", default=True)
 
 
 @pytest.fixture
-def form(app) -> ParameterForm:
+def form(app, monkeypatch: pytest.MonkeyPatch) -> ParameterForm:
+    monkeypatch.setattr("labctl.gui.form.procedure_class", {"sweep": Sweep, "other": Other}.__getitem__)
     made = ParameterForm()
-    made.show_procedure("fluence-sweep")
+    made.show_procedure("sweep")
     return made
 
 
@@ -26,13 +56,13 @@ def test_a_bare_number_gets_the_unit_beside_it(text: str, whole: str) -> None:
 
 
 def test_every_parameter_has_a_field_with_unit_and_limits(form: ParameterForm) -> None:
-    assert len(form.fields) > 10
-    exposure = form.fields["exposure-min"]
-    assert exposure.text() == "0.01 s"
-    assert "from 0.0001 to 100 s" in exposure.editor.toolTip() and "exposure-min" in exposure.editor.toolTip()
-    assert "from the sample file" in form.fields["expected-threshold"].editor.toolTip()
+    assert list(form.fields) == sorted(["centre", "fluences", "order", "averages", "exposure", "zero"])
+    exposure = form.fields["exposure"]
+    assert exposure.text() == "2.56 s"
+    assert "from 0.0001 to 100 s" in exposure.editor.toolTip() and "--set exposure" in exposure.editor.toolTip()
+    assert "from the sample file" in form.fields["centre"].editor.toolTip()
     assert isinstance(form.fields["order"].editor, QtWidgets.QComboBox)
-    assert isinstance(form.fields["zero-meter"].editor, QtWidgets.QCheckBox)
+    assert isinstance(form.fields["zero"].editor, QtWidgets.QCheckBox)
 
 
 def test_an_untouched_form_sets_nothing(form: ParameterForm) -> None:
@@ -42,29 +72,29 @@ def test_an_untouched_form_sets_nothing(form: ParameterForm) -> None:
 
 def test_what_was_changed_is_set(form: ParameterForm) -> None:
     form.fields["averages"].set_text("5")
-    form.fields["exposure-min"].set_text("300 ms")
+    form.fields["exposure"].set_text("300 ms")
     form.fields["fluences"].set_text("2.8, 28")
     form.fields["order"].set_text("descending")
-    form.fields["zero-meter"].set_text("false")
+    form.fields["zero"].set_text("false")
     assert form.faults() == {}
     assert form.settings() == {
         "averages": "5",
-        "exposure-min": "300 ms",
+        "exposure": "300 ms",
         "fluences": "2.8, 28 uJ/cm^2",
         "order": "descending",
-        "zero-meter": "false",
+        "zero": "false",
     }
 
 
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("coarse-points", "2", "▲ 2 lies outside 5 to 200"),
+        ("averages", "2000", "▲ 2000 lies outside 1 to 1000"),
         ("averages", "2.5", "▲ '2.5' is not a whole number from 1 to 1000"),
         ("averages", "", "▲ a value is needed"),
-        ("exposure-min", "abc", "a number and a unit that converts to s"),
-        ("exposure-min", "3 nm", "converts to s"),
-        ("exposure-min", "500", "100 s"),
+        ("exposure", "abc", "a number and a unit that converts to s"),
+        ("exposure", "3 nm", "converts to s"),
+        ("exposure", "500", "100 s"),
         ("fluences", "1, x", "uJ/cm"),
     ],
 )
@@ -80,8 +110,8 @@ def test_a_fault_is_marked_where_it_is_and_said_in_words(form: ParameterForm, na
 
 
 def test_an_optional_parameter_may_be_emptied_again(form: ParameterForm) -> None:
-    form.fields["expected-threshold"].set_text("30")
-    form.fields["expected-threshold"].set_text("")
+    form.fields["centre"].set_text("30")
+    form.fields["centre"].set_text("")
     assert form.faults() == {} and form.settings() == {}
 
 
@@ -104,8 +134,10 @@ def test_the_mouse_wheel_edits_nothing(form: ParameterForm) -> None:
 
 
 def test_another_procedure_has_other_fields(form: ParameterForm) -> None:
-    form.show_procedure("attenuator-calibration")
-    assert set(form.fields) == {"points", "pulses", "readings", "span", "start"}
+    form.show_procedure("other")
+    assert list(form.fields) == ["angles"]
+    form.fields["angles"].set_text("7")
+    assert form.settings() == {"angles": "7"}
 
 
 def test_problems_of_a_check_go_to_their_fields(form: ParameterForm) -> None:
