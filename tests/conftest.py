@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+collect_ignore = ["neighbour"]
+
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 os.environ.setdefault("MPLBACKEND", "Agg")
 

@@ -1,0 +1,1 @@
+"""Emulators; they run in the simulated laboratory only."""
