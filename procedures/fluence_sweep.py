@@ -20,11 +20,12 @@ from labctl.analysis.frames import Frames
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
 from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
+from labctl.bench.spectral_window import SpectralWindow, filter_position, planned_window, require_window
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError, InstrumentError
 from labctl.quantities import EnergyReading, Fluence, Spectrum, excitons_per_particle
-from labctl.run.parameters import choice, flag, quantity, quantity_list, whole
+from labctl.run.parameters import choice, flag, named, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, SweepProcedure
 from procedures.sweep.analysis import analyse
@@ -72,6 +73,7 @@ class FluenceSweep(SweepProcedure):
     NAME: ClassVar[str] = "fluence-sweep"
     TITLE: ClassVar[str] = "Fluence sweep: threshold of amplified spontaneous emission"
     ROLES: ClassVar[tuple[str, ...]] = ("attenuator", "shutter", "energy_meter", "spectrograph", "detector")
+    OPTIONAL_ROLES: ClassVar[tuple[str, ...]] = ("filter",)
     DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "fluence_uj_cm2", "band_intensity", "spectrum")
     DATA_COLUMNS: ClassVar[list[str]] = [column.name for column in POINT_COLUMNS]
 
@@ -137,6 +139,9 @@ class FluenceSweep(SweepProcedure):
     )
     band: tuple[float, ...] | None = quantity_list("Band that is integrated (two wavelengths)", "nm", minimum=1.0)
     threshold_model: str = choice("Definition of the threshold", choices=("auto", "knee", "lasing"), default="auto")
+    filter: str | None = named(
+        "Filter before the slit", description="Name of a position in [filter] of the bench; the one in use if not given"
+    )
     zero_meter: bool = flag("Zero the energy meter before the sweep", default=True)
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
@@ -156,6 +161,8 @@ class FluenceSweep(SweepProcedure):
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         few_pulses = pulse_warnings(rate_hz, exposure_min_s)
         ladder = self._ladder = ExposureLadder.of_whole_pulses(exposure_min_s, exposure_max_s, rate_hz)
+        chosen = filter_position(bench, self.filter)
+        self.filter = chosen.name if chosen is not None else None
         fluences = self._first_fluences()
         reach = reach_uj_cm2(bench)
         check_reach(fluences, reach)
@@ -173,6 +180,13 @@ class FluenceSweep(SweepProcedure):
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
         return Plan(tuple(stages), start_up_s, tuple(warnings))
 
+    def spectral_window(self, bench: BenchConfig) -> SpectralWindow | None:
+        """The window around the centre wavelength, with the filter of the sweep."""
+        if bench.spectrometer is None:
+            return None
+        centre_nm = self.centre_wavelength or bench.spectrometer.centre_wavelength_nm
+        return planned_window(bench, centre_nm=centre_nm, filter_name=self.filter, band_nm=self.band)
+
     def prepare(self, bench: Bench) -> None:
         """Cool, home, zero; the shutter is closed before and after."""
         config = bench.config
@@ -182,7 +196,11 @@ class FluenceSweep(SweepProcedure):
         pump.shutter.shut()
         # The window is known only here: a band that is not in it must not cost the time to cool.
         centre_nm = self.centre_wavelength or config.spectrometer.centre_wavelength_nm
-        spectrometer.prepare(centre_nm, config.spectrometer.grating)
+        spectrometer.prepare(centre_nm, config.spectrometer.grating, self.filter)
+        # Shutter closed: beforehand the window was known in part only.
+        if (window := self.spectral_window(config)) is not None:
+            axis_nm = spectrometer.wavelength_nm
+            spectrometer.warnings += require_window(window, float(axis_nm[0]), float(axis_nm[-1]), config)
         check_line_in_window(self._line_nm, spectrometer.wavelength_nm)
         self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm())
         spectrometer.start_cooling(config.spectrometer.temperature_c)
@@ -335,6 +353,8 @@ class FluenceSweep(SweepProcedure):
             "open_s": opening.open_s,
             "dose_j_cm2": pump.dose_j_cm2,
             "sensor_c": spectrum.temperature_c,
+            "filter": spectrum.filter_name,
+            "filter_position": spectrum.filter_position,
         }
         return Record(row, _arrays_of(spectrum))
 
@@ -515,6 +535,8 @@ def _frame_row(frame: Spectrum, energy_j: float, pulses: float) -> dict[str, Any
         "saturated_pixels": int(frame.saturated.sum()),
         "cosmic_pixels": int(frame.cosmic.sum()),
         "sensor_c": frame.temperature_c,
+        "filter": frame.filter_name,
+        "filter_position": frame.filter_position,
     }
 
 

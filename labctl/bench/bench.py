@@ -206,7 +206,8 @@ class Bench:
     @property
     def warnings(self) -> list[str]:
         """Get what the experimenter should know of how the bench behaved."""
-        return list(self._pump.warnings) if self._pump is not None else []
+        parts = (self._pump, self._spectrometer)
+        return [warning for part in parts if part is not None for warning in part.warnings]
 
     @property
     def closing_s(self) -> float:

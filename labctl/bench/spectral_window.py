@@ -129,6 +129,22 @@ def check_window(window: SpectralWindow, bench: BenchConfig) -> WindowFindings:
     return WindowFindings((*refusals, *cut), tuple(warnings))
 
 
+def require_window(window: SpectralWindow, low_nm: float, high_nm: float, bench: BenchConfig) -> list[str]:
+    """Check a window again now that the wavelength axis is known; get the warnings that were not given before.
+
+    :raises InputError: all reasons against it at once.
+    """
+    known, found = check_window(window, bench), check_window(window.on_axis(low_nm, high_nm), bench)
+    if found.refusals:
+        raise InputError(
+            "the spectral window is refused:\n" + "\n".join(f"  - {reason}" for reason in found.refusals),
+            where=f"the wavelength axis, {low_nm:.1f} to {high_nm:.1f} nm",
+            state="the shutter is closed; no light was on",
+            todo="state spectrometer.window in the bench file, and the plan finds it beforehand",
+        )
+    return [] if known.warnings else list(found.warnings)
+
+
 def pump_margin_nm(laser: LaserConfig) -> float:
     """Get how far the pump line reaches to either side, in nm: 1.5 times its width, and no less than 1 nm.
 

@@ -129,6 +129,7 @@ class Spectrometer:
         self.wavelength_offset_nm = wavelength_offset_nm
         self.filters = filters
         self.wavelength_nm: NDArray[np.float64] = np.array([])
+        self.warnings: list[str] = []
         self._falling = False
         self._locked = False
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from labctl.config.filters import NAME_BYTES
 from labctl.run.procedure import ArrayField, Column, RowLayout
 
 SATURATED, COSMIC = 1, 2
 """Bits of a mask."""
+
+_FILTER = (
+    Column("filter", "text", "", "Filter before the slit; none on a bench without filters", width=NAME_BYTES),
+    Column("filter_position", "int", "", "Its position as read back, from 1; 0 on a bench without filters"),
+)
 
 _FRAME = (
     Column("exposure_s", "float", "s", "True exposure of one accumulation"),
@@ -15,6 +21,7 @@ _FRAME = (
     Column("saturated_pixels", "int", "", "Pixels at or near the ceiling of the ADC"),
     Column("cosmic_pixels", "int", "", "Pixels hit by a cosmic ray"),
     Column("sensor_c", "float", "degC", "Temperature of the sensor before the first exposure"),
+    *_FILTER,
 )
 
 POINT_COLUMNS = (
@@ -50,6 +57,7 @@ POINT_COLUMNS = (
     Column("open_s", "float", "s", "Time the shutter was open for this point"),
     Column("dose_j_cm2", "float", "J/cm^2", "Dose on the spot since the start of the run"),
     Column("sensor_c", "float", "degC", "Temperature of the sensor before the first exposure"),
+    *_FILTER,
 )
 
 
