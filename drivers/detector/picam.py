@@ -72,13 +72,14 @@ _READ_OUT_MARGIN_S = 5.0
 _SLICE_S = 0.5
 _POLL_S = 0.02
 _SAFE_CALL_S = 1.5
+_SAFE_COMMIT_S = 5.0
 _IDLE_TIMEOUT_S = 2.0
 _LARGEST_COUNT = (1 << 31) - 1
 _SHUTTER_MODES = {"auto": ShutterTiming.NORMAL, "open": ShutterTiming.OPEN}
 
 
 class Picam(Instrument):
-    """A CCD camera behind a spectrograph.
+    """A Princeton Instruments CCD camera behind a spectrograph.
 
     :param adapter: Channel to the vendor library.
     :param clock: The clock on which waits run.
@@ -148,8 +149,8 @@ class Picam(Instrument):
         self._pixels = camera.get(SENSOR_ACTIVE_WIDTH)
         self._pixel_um = camera.get(PIXEL_WIDTH)
         self._has_shutter = self._options.shutter != "none" and camera.has(SHUTTER_TIMING_MODE)
-        self._has_em_gain = camera.has(ADC_EM_GAIN)
         camera.apply(self._settings(camera), timeout_s=_INITIALIZE_TIMEOUT_S)
+        self._has_em_gain = camera.has(ADC_EM_GAIN)
         self._lower_em_gain()
         self._move_shutter(ShutterTiming.CLOSED)
         self._bin_rows(camera)
@@ -369,7 +370,7 @@ class Picam(Instrument):
         if not self._has_em_gain:
             return ""
         least = round(self._camera.limits(ADC_EM_GAIN).minimum)
-        self._camera.apply({ADC_EM_GAIN: least}, timeout_s=_SAFE_CALL_S)
+        self._camera.apply({ADC_EM_GAIN: least}, timeout_s=_SAFE_COMMIT_S)
         return f"EM gain reads {least}, its minimum"
 
     def _move_shutter(self, mode: ShutterTiming) -> str:
@@ -377,7 +378,7 @@ class Picam(Instrument):
         if not self._has_shutter:
             return "no camera shutter"
         if self._camera.get(SHUTTER_TIMING_MODE) != mode:
-            self._camera.apply({SHUTTER_TIMING_MODE: mode}, timeout_s=_SAFE_CALL_S)
+            self._camera.apply({SHUTTER_TIMING_MODE: mode}, timeout_s=_SAFE_COMMIT_S)
         return f"ShutterTimingMode reads {mode} ({mode.name.lower()})"
 
     def _read_timings(self) -> None:

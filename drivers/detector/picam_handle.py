@@ -56,15 +56,22 @@ class PicamLibrary:
         self.name = name
 
     def call(
-        self, function: str, *arguments: Any, accept: Collection[int] = (), timeout_s: float | None = None
+        self,
+        function: str,
+        *arguments: Any,
+        accept: Collection[int] = (),
+        timeout_s: float | None = None,
+        about: str = "",
     ) -> tuple[int, Any]:
         """Call a function, named without ``Picam_``; raises for a code other than none and those accepted.
 
         Raises ConnectionLost where the code says that no camera answers, else InstrumentError.
+
+        :param about: What it is about, for messages.
         """
         code, outputs = self.channel.call(f"Picam_{function}", *arguments, timeout_s=timeout_s)
         if code != Code.NONE and code not in accept:
-            self.refuse(f"{function} failed", code)
+            self.refuse(f"{function}{about and f' of {about}'} failed", code)
         return code, outputs
 
     def refuse(self, what: str, code: int) -> NoReturn:
@@ -161,11 +168,11 @@ class PicamHandle:
 
     def get(self, parameter: PicamParameter) -> Any:
         """Get the value of a parameter in the library's model of the camera."""
-        return self.call(f"GetParameter{parameter.value.functions}Value", parameter.id)[1][0]
+        return self._call_about(parameter, "Get")[1][0]
 
     def read(self, parameter: PicamParameter, accept: Collection[int] = ()) -> tuple[int, Any]:
         """Ask the camera itself for a value; get the code, where others than none are accepted, and the value."""
-        code, (value,) = self.call(f"ReadParameter{parameter.value.functions}Value", parameter.id, accept=accept)
+        code, (value,) = self._call_about(parameter, "Read", accept=accept)
         return code, value
 
     def apply(
@@ -238,9 +245,17 @@ class PicamHandle:
         )
         return code, AvailableData.from_words(data), AcquisitionStatus.from_words(status)
 
+    def _call_about(
+        self, parameter: PicamParameter, verb: str, *values: Any, accept: Collection[int] = ()
+    ) -> tuple[int, Any]:
+        """Call the function that gets, sets or reads a value of the parameter's type."""
+        function = f"{verb}Parameter{parameter.value.functions}Value"
+        about, arguments = parameter.name, (self.handle, parameter.id, *values)
+        return self.library.call(function, *arguments, accept=accept, about=about)
+
     def _set(self, values: Mapping[PicamParameter, float]) -> None:
         for parameter, value in values.items():
-            self.call(f"SetParameter{parameter.value.functions}Value", parameter.id, value)
+            self._call_about(parameter, "Set", value)
 
     def _commit(self, values: Mapping[PicamParameter, float], timeout_s: float | None) -> None:
         _, (address, count) = self.call("CommitParameters", timeout_s=timeout_s)

@@ -206,6 +206,31 @@ def test_speed_gain_and_quality_are_set_by_value() -> None:
         Bench({"adc_speed_mhz": 3.0}).camera.start_up()
 
 
+def test_a_parameter_that_the_camera_does_not_have_is_named() -> None:
+    bench = Bench({"adc_speed_mhz": 1.0})
+    real = bench.library.library.call
+
+    def get(t: float, arguments: Sequence[Any]) -> Answer:
+        if arguments[1] == parameters.ADC_SPEED.id:
+            return t, 12, []
+        return real(t, "Picam_GetParameterFloatingPointValue", arguments)
+
+    bench.library.instead["GetParameterFloatingPointValue"] = get
+    with pytest.raises(
+        InstrumentError, match="of AdcSpeed failed: 12 PARAMETER_DOES_NOT_EXIST, this camera has no such"
+    ):
+        bench.camera.start_up()
+
+
+def test_the_gain_of_an_amplifier_that_was_asked_for_is_lowered() -> None:
+    bench = Bench({"quality": "electron-multiplied"}, {"em": True})
+    bench.started()
+    assert len(bench.camera.make_safe()) == 2
+    other = Bench({"quality": "low-noise"}, {"em": True})
+    other.started()
+    assert len(other.camera.make_safe()) == 1
+
+
 def test_rows_are_summed_here_when_the_sensor_cannot_bin_them() -> None:
     lines: dict[int, np.ndarray] = {}
     for binned in (100, 20, 1):
