@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from labctl.analysis.estimate import Estimate, finite_or_none
-from labctl.analysis.hinge import PARAMETERS, Array, fit_line
+from labctl.analysis.hinge import PARAMETERS, Array, Model, fit_line
 from labctl.analysis.knee import BIC_GAIN_KNEE, MIN_EACH_SIDE, MIN_POINTS, MISFIT_SCATTER, MISFIT_WARNING
 from labctl.analysis.profile import Candidate, Profile, threshold_intervals
 from labctl.analysis.s_curve import LOG_BETA_RANGE, SCurve, polish, search_grid
@@ -26,6 +26,8 @@ INTENSITY_FLOOR = 0.005
 """Relative error of every intensity beside that of its photons: no detector is linear to better than this."""
 MIN_RISE = 1.5
 """The curve must be steeper above the threshold than below by this factor, on linear axes, to be one."""
+LARGEST_PULSE_RMS = 0.25
+"""More than this is no normal distribution of energies any more."""
 _THRESHOLDS = 60
 _LEVELS = (0.6827, 0.95)
 
@@ -65,6 +67,11 @@ class LasingFit:
         return Estimate(self.value, self.unit, self.ci68, self.ci95)
 
     @property
+    def model(self) -> Model:
+        """Get the name of the model."""
+        return "lasing"
+
+    @property
     def slope_below(self) -> float:
         """Get d ln I / d ln F at the lowest fluence of the fit."""
         return float(self.local_slope(self.data_range[0]))
@@ -88,7 +95,7 @@ class LasingFit:
         return {
             **self.estimate.as_dict(),
             "definition": "lasing_s_curve",
-            "model": "lasing",
+            "model": self.model,
             "convention": self.convention,
             "beta": self.beta.as_dict(),
             "background_share": self.background_share,
@@ -136,8 +143,8 @@ def lasing_threshold(
 
     Raises `NoThreshold` when the data hold none, ValueError on malformed input.
     """
-    if pulse_rms is not None and not 0 <= pulse_rms < 0.3:
-        raise ValueError(f"pulse_rms must be within 0 and 0.3, got {pulse_rms}")
+    if pulse_rms is not None and not 0 <= pulse_rms <= LARGEST_PULSE_RMS:
+        raise ValueError(f"pulse_rms must be within 0 and {LARGEST_PULSE_RMS}, got {pulse_rms}")
     data = prepare(fluence, intensity, fluence_error, intensity_error, saturated)
     if data.distinct < MIN_POINTS:
         raise NoThreshold(

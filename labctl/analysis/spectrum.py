@@ -116,7 +116,7 @@ class TwoComponents:
 
 @dataclass(frozen=True)
 class _LineFit:
-    """Values (PL height, ASE height, centre, ln width, angle of the exponent), their covariance, and the weighted chi2."""
+    """Values (PL height, ASE height, centre, ln width, angle of the exponent), their covariance, the weighted chi2."""
 
     values: Array
     covariance: Array
@@ -143,7 +143,7 @@ def fit_pl_shape(wavelength_nm: ArrayLike, spectra: ArrayLike) -> PLShape:
     y = rows.sum(axis=0)
     start = single_line(x, y)
     noise = _noise(y)
-    if not (np.isfinite(start.fwhm_nm) and start.peak_counts > 5 * noise):
+    if not (start.fwhm_nm > 0 and start.peak_counts > 5 * noise):
         raise ValueError(
             "no PL line in the spectra of the lowest fluences: expose longer or check the wavelength range"
         )
@@ -179,7 +179,7 @@ def fit_two_components(
     expected: ASELine | None = None,
     counts_error: ArrayLike | None = None,
 ) -> TwoComponents:
-    """Split one spectrum into PL (frozen shape, free height) and ASE (generalised Gaussian); about 4 ms for 1024 pixels.
+    """Split one spectrum into PL (frozen shape, free height) and ASE (generalised Gaussian); about 4 ms.
 
     :param wavelength_nm: [n_px], ascending. :param counts: [n_px], background-subtracted.
     :param expected: the ASE line at a neighbouring fluence, as a second start and as the shape that is looked for

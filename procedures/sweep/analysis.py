@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,21 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.analysis.ase import SweepAnalysis, analyse_sweep
+from labctl.analysis.ase import analyse_sweep
 from labctl.analysis.frames import Frame, Frames
 from labctl.analysis.linewidth import NO_RESPONSE, InstrumentResponse
 from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.sample import SampleConfig, parse_sample
 from labctl.errors import InputError
-from labctl.quantities import excitons_per_particle
 from procedures.sweep.layout import COSMIC
+from procedures.sweep.results import population_warnings, sweep_result
 from procedures.sweep.spectra import band_mask, band_sum
 
 Array = NDArray[np.float64]
 _OVERLAP_TOLERANCE = 0.03
-_LONG_PULSE_FS = 1e6
-"""Beyond a nanosecond multiexcitons decay while they are made."""
 _MIN_POINTS = 5
 
 
@@ -91,10 +88,18 @@ def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
         stage=columns["stage"],
         convention=bench.pump.convention if bench.pump else "peak_gauss",
     )
-    found = analyse_sweep(sweep, response=_response(bench), pulse_rms=_pulse_rms(columns))
+    sample, parameters = _sample(run), run.header["parameters"]
+    found = analyse_sweep(
+        sweep,
+        # Runs of earlier versions do not have the parameter.
+        model=parameters.get("threshold_model", "auto"),
+        cavity=sample is not None and sample.sample.form == "cavity",
+        response=_response(bench),
+        pulse_rms=_pulse_rms(columns),
+    )
     full = found.as_dict()
-    result = _result(found, bench, _sample(run), run.header["parameters"])
-    warnings = [*full.pop("warnings"), *_overlap_warnings(columns), *_long_pulse_warnings(result, bench)]
+    result = sweep_result(found, bench, sample, parameters)
+    warnings = [*full.pop("warnings"), *_overlap_warnings(columns), *population_warnings(result, bench)]
     return {"result": result, **full, "warnings": warnings}
 
 
@@ -135,65 +140,6 @@ def _sample(run: Any) -> SampleConfig | None:
     """Get the sample file the run was taken with, if there was one."""
     text = run.header["provenance"]["files"].get("sample")
     return parse_sample(text, "sample") if text else None
-
-
-def _result(
-    found: SweepAnalysis, bench: BenchConfig, sample: SampleConfig | None, parameters: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Collect the numbers a reader looks for first; names are those of ``--json``."""
-    result: dict[str, Any] = {}
-    if found.threshold is not None:
-        systematic = bench.pump.systematic_relative_error if bench.pump else None
-        result["threshold"] = {**found.threshold.as_dict(), "systematic_relative_error": systematic}
-        cross_section = parameters.get("cross_section")
-        if cross_section is not None and bench.laser is not None:
-            value = excitons_per_particle(found.threshold.value, cross_section, bench.laser.wavelength_nm)
-            scale = value / found.threshold.value
-            intervals = {name: [scale * bound for bound in getattr(found.threshold, name)] for name in ("ci68", "ci95")}
-            common = _excitons_systematic(systematic, cross_section, sample)
-            result["excitons_at_threshold"] = {"value": value, "unit": "", **intervals, **common}
-    line = found.ase_line
-    if line is not None:
-        named = {
-            "ase_peak": line.peak_nm,
-            "ase_fwhm": line.fwhm_nm,
-            "ase_fwhm_deconvolved": line.fwhm_deconvolved_nm,
-            "q": line.q,
-            "q_deconvolved": line.q_deconvolved,
-        }
-        result.update({name: estimate.as_dict() for name, estimate in named.items() if estimate is not None})
-        result["ase_peak"]["systematic_error_nm"] = (
-            bench.spectrometer.wavelength_error_nm if bench.spectrometer else None
-        )
-    return result
-
-
-def _excitons_systematic(
-    fluence: float | None, cross_section_cm2: float, sample: SampleConfig | None
-) -> dict[str, float | bool | None]:
-    """Relative error that the fluences and the cross-section have in common for all points; says what it holds.
-
-    The error in the sample file belongs to the cross-section in it, not to one that was given in its place.
-    """
-    excitation = sample.sample.excitation if sample is not None else None
-    known = (
-        excitation.cross_section_error_cm2
-        if excitation is not None and math.isclose(excitation.cross_section_cm2, cross_section_cm2, rel_tol=1e-9)
-        else None
-    )
-    total = None if fluence is None else math.hypot(fluence, (known or 0.0) / cross_section_cm2)
-    return {"systematic_relative_error": total, "cross_section_error_known": known is not None}
-
-
-def _long_pulse_warnings(result: Mapping[str, Any], bench: BenchConfig) -> list[str]:
-    if "excitons_at_threshold" not in result or bench.laser is None:
-        return []
-    if bench.laser.pulse_duration_fs <= _LONG_PULSE_FS:
-        return []
-    return [
-        f"excitons at the threshold count what a pulse of {bench.laser.pulse_duration_fs * 1e-6:g} ns excites, not what"
-        " is there at a time: multiexcitons decay during it, the population is smaller"
-    ]
 
 
 def _overlap_warnings(columns: Mapping[str, Any]) -> list[str]:
