@@ -192,16 +192,17 @@ def _signal(window: SpectralWindow) -> tuple[list[str], list[str]]:
         return [f"{named} is in use: no light reaches the detector; choose another filter"], []
     refusals: list[str] = []
     warnings: list[str] = []
+    place = "window" if window.band_nm is None else "band"
     if isinstance(position, EdgePosition | BandPassPosition) and position.cut_on_nm > low_nm:
         if position.cut_on_nm > high_nm:
             refusals.append(f"{named} takes away {_text(low_nm, high_nm)}, where the signal is sought; {_OTHER}")
         else:
-            warnings.append(f"{named} cuts off what is below {position.cut_on_nm:g} nm of the signal's band")
+            warnings.append(f"{named} cuts off what is below {position.cut_on_nm:g} nm of the {place}")
     if isinstance(position, BandPassPosition) and position.cut_off_nm < high_nm:
         if position.cut_off_nm < low_nm:
             refusals.append(f"{named} takes away {_text(low_nm, high_nm)}, where the signal is sought; {_OTHER}")
         else:
-            warnings.append(f"{named} cuts off what is above {position.cut_off_nm:g} nm of the signal's band")
+            warnings.append(f"{named} cuts off what is above {position.cut_off_nm:g} nm of the {place}")
     return refusals, warnings
 
 

@@ -153,3 +153,22 @@ def test_a_window_with_the_pump_is_refused_before_any_light(sweep, bench_with, w
     assert outcome.status == "failed"
     assert "holds the pump line at 400 nm" in str(outcome.error)
     assert "the shutter is closed" in str(outcome.error) and outcome.safe_state == "confirmed"
+
+
+def test_the_shipped_bench_needs_its_long_pass(tmp_path) -> None:
+    def look(**parameters: Any) -> Any:
+        out = str(tmp_path / "runs")
+        request = RunRequest(procedure="fluence-sweep", parameters=parameters, bench="simulated-filtered", out=out)
+        return preflight(prepare(request))
+
+    assert look().refusals == ()
+    pump, second_order = look(filter="open").refusals
+    assert "holds the pump line" in pump and "in order 2" in second_order
+    assert "use the filter 'OG550' or 'GG495' or 'BP632'" in pump
+
+
+@pytest.mark.slow
+def test_the_threshold_behind_the_long_pass(sweep) -> None:
+    outcome = sweep(bench="simulated-filtered")
+    assert outcome.result["threshold"]["value"] == pytest.approx(28.0, rel=0.08)
+    assert outcome.result["ase_peak"]["value"] == pytest.approx(632.0, abs=0.3)
