@@ -4,7 +4,7 @@ It speaks SCPI lines ended by LF (CR LF accepted). An unknown header gets no rep
 energy reading blocks until pulses above the trigger threshold have come; what arrives meanwhile interrupts it, as IEEE
 488.2 wants, or waits behind it (option ``interruptible = false``).
 
-Constructed, because no source was at hand: the ranges of the head, its responsivity curve, the threshold in percent of
+Constructed, because no source was at hand: the ranges of the head, the threshold in percent of
 the range, the duration of a zeroing, the unit of its magnitude (J), the reply of `FETC?` without a reading (-230).
 """
 
@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from drivers.energy_meter.emulators.pyro_head import PyroHead
 from drivers.energy_meter.emulators.scpi import Unit, matches, split_message
 from labctl.sim.emulator import LineBuffer, Reply
 
@@ -54,12 +55,12 @@ class PM100DEmulator:
 
     def __init__(self, laboratory: Any, role: str, options: Mapping[str, Any]) -> None:
         self._laboratory = laboratory
-        self._source = f"{role}/zero"
         self._sensor = str(options.get("sensor", "pyro"))
         self._ranges_j = sorted(float(value) for value in options.get("ranges_j", (1e-7, 1e-6, 1e-5, 1e-4)))
         self._power_up_trigger = float(options.get("trigger_percent", 0.02))
-        self._offset_j = float(options.get("zero_offset_j", 3e-8))
-        self._drift_j = float(options.get("zero_drift_j", 2e-3 * self._ranges_j[0]))
+        offset_j = float(options.get("zero_offset_j", 3e-8))
+        drift_j = float(options.get("zero_drift_j", 2e-3 * self._ranges_j[0]))
+        self._head = PyroHead(laboratory, role, offset_j, drift_j)
         self._sample_s = float(options.get("sample_s", 3e-3))
         self._reply_s = float(options.get("reply_s", 1e-3))
         self._zeroing_s = float(options.get("zeroing_s", 2.5))
@@ -287,25 +288,17 @@ class PM100DEmulator:
         start = max(t, self._free_at)
         if not self._laboratory.shutter.is_open(self._laboratory.next_pulse(start)):
             return False
-        energies = self._laboratory.meter_energy_j(start, self._average) * self._response()
+        energies = self._laboratory.meter_energy_j(start, self._average) * self._head.response(self._wavelength_nm)
         if len(energies) < self._average or energies.min() < self._range_j * self._trigger_percent / 100:
             return False
         saturated = energies.max() > self._range_j
-        reading = _OVER_RANGE if saturated else float(energies.mean()) + self._zero_j() - self._removed_j
+        reading = _OVER_RANGE if saturated else float(energies.mean()) + self._head.zero_j() - self._removed_j
         self._last_reading = reading
         self._output.append(_number(reading))
         period = self._laboratory.pulse_period_s
         self._free_at = start + self._average * period * max(1, math.ceil(self._sample_s / period - 1e-9))
         self._waiting = False
         return True
-
-    def _response(self) -> float:
-        """Get what the meter shows for 1 J: the coating absorbs less at long waves, which it corrects as told."""
-        true_nm = self._laboratory.truth.laser.wavelength_nm
-        return _absorptance(true_nm) / _absorptance(self._wavelength_nm)
-
-    def _zero_j(self, schedule_s: float | None = None) -> float:
-        return self._offset_j + self._laboratory.noise.drift(self._source, self._drift_j, 3600.0, schedule_s)
 
     def _start_zeroing(self, t: float, unit: Unit) -> None:
         self._zeroing_until = t + self._zeroing_s
@@ -317,7 +310,7 @@ class PM100DEmulator:
         self._zeroing_until = None
         # The drift is taken as at the start of the run: a run that is resumed and zeroed again must give the rows that
         # it would have given uninterrupted.
-        self._magnitude_j = self._zero_j(schedule_s=0.0)
+        self._magnitude_j = self._head.zero_j(schedule_s=0.0)
         if self._laboratory.shutter.is_open(t):
             self._magnitude_j += float(self._laboratory.meter_energy_j(t, _ZEROING_PULSES).mean())
         self._removed_j = self._magnitude_j
@@ -328,8 +321,3 @@ class PM100DEmulator:
 
 def _number(value: float) -> str:
     return f"{value:.6E}"
-
-
-def _absorptance(wavelength_nm: float) -> float:
-    """Share of the light that the black coating absorbs; a mild fall towards the infra-red."""
-    return 0.95 - 0.12 * math.log10(wavelength_nm / 400.0)

@@ -33,12 +33,12 @@ class PyroHead:
 
     def pulses_j(self, t: float, count: int, wavelength_nm: float) -> np.ndarray:
         """Draw the pulses that arrive among the next ``count`` of the laser, as shown for a calibration wavelength."""
-        return self._laboratory.meter_energy_j(t, count) * self._response(wavelength_nm) + self.zero_j()
+        return self._laboratory.meter_energy_j(t, count) * self.response(wavelength_nm) + self.zero_j()
 
     def mean_j(self, t: float, wavelength_nm: float) -> float:
         """Get the mean energy of a pulse at ``t``, were the shutter open, in J; draws nothing."""
         passed = float(self._laboratory.wave_plate.transmission(t))
-        return 1e-6 * self._laboratory.laser.mean_energy_uj() * passed * self._response(wavelength_nm)
+        return 1e-6 * self._laboratory.laser.mean_energy_uj() * passed * self.response(wavelength_nm)
 
     def first_pulse(self, after: float, until: float) -> float | None:
         """Get the time of the first pulse in [after, until] that reached the head, or None."""
@@ -64,7 +64,7 @@ class PyroHead:
         """Get whether light reaches the head at each of ``times``."""
         return self._laboratory.shutter.open_at(times) > 0.5
 
-    def _response(self, wavelength_nm: float) -> float:
+    def response(self, wavelength_nm: float) -> float:
         """Get what the meter shows for 1 J: the coating absorbs less at long waves, which it corrects as told."""
         return _absorptance(self._laboratory.truth.laser.wavelength_nm) / _absorptance(wavelength_nm)
 

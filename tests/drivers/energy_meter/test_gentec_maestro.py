@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,8 +19,10 @@ from hypothesis import strategies as st
 
 from drivers.energy_meter.emulators.gentec_maestro import GentecMaestroEmulator, range_label
 from drivers.energy_meter.gentec_maestro import GentecMaestro, full_scale_j
+from labctl.bench.bench import meter_reading_s
 from labctl.bench.pump_beam import reading_bound_s
 from labctl.clock import VirtualClock
+from labctl.config.bench import load_bench
 from labctl.errors import InputError, InstrumentError, InstrumentTimeout
 from labctl.roles import EnergyMeter
 from labctl.sim.laboratory import Laboratory, create
@@ -27,6 +30,7 @@ from labctl.sim.link import EmulatorLink
 from labctl.transport.adapter import WireAdapter
 
 LASER_NM = 400.0
+QCODES_PYTHON = os.environ.get("LABCTL_QCODES_PYTHON", sys.executable)
 CLIENT = """
 import json, sys, warnings
 warnings.simplefilter("ignore")
@@ -189,6 +193,14 @@ def test_a_reading_takes_no_longer_than_its_bound(stand: Callable[..., Stand], p
     started_s = bench.clock.now()
     assert meter.measure(pulses).pulses == max(pulses, 2)
     assert bench.clock.now() - started_s < reading_bound_s(pulses, 1000.0, GentecMaestro.PACE)
+
+
+def test_a_plan_counts_with_the_pace_of_the_meter() -> None:
+    bench = load_bench("simulated")
+    entry = bench.instruments["energy_meter"].model_copy(update={"driver": "gentec-maestro"})
+    swapped = bench.model_copy(update={"instruments": {**bench.instruments, "energy_meter": entry}})
+    assert meter_reading_s(bench, 100) == pytest.approx(0.55)
+    assert meter_reading_s(swapped, 100) == pytest.approx(2.4)
 
 
 def test_what_was_pending_does_not_get_into_a_reading(stand: Callable[..., Stand]) -> None:
@@ -360,12 +372,15 @@ def test_safe_state_of_a_dead_meter_is_unconfirmed(stand: Callable[..., Stand]) 
     assert not step.confirmed and "closed" in step.evidence
 
 
-@pytest.mark.skipif(find_spec("qcodes_contrib_drivers") is None, reason="qcodes_contrib_drivers is not installed")
-def test_the_unmodified_qcodes_driver_in_a_process_of_its_own(serve_on_pty: Callable[..., Any], tmp_path: Any) -> None:
+@pytest.mark.skipif(
+    sys.executable == QCODES_PYTHON and find_spec("qcodes_contrib_drivers") is None,
+    reason="LABCTL_QCODES_PYTHON names no environment with qcodes_contrib_drivers (extra clients-qcodes)",
+)
+def test_the_unmodified_qcodes_driver_in_a_process_of_its_own(serve_on_pty: Callable[..., Any], tmp_path: Path) -> None:
+    # It keeps settings and logs below the home directory.
+    environment = {**os.environ, "HOME": str(tmp_path), "USERPROFILE": str(tmp_path)}
     with serve_on_pty("energy_meter", "gentec-maestro", TerseMaestro) as pty:
-        command = [sys.executable, "-c", CLIENT, pty]
-        # It keeps settings and logs below the home directory.
-        environment = {**os.environ, "HOME": str(tmp_path)}
+        command = [QCODES_PYTHON, "-c", CLIENT, pty]
         client = subprocess.run(
             command, capture_output=True, text=True, timeout=100, check=False, cwd=tmp_path, env=environment
         )
