@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from labctl.analysis.hinge import SATURATION_DISTANCE_RANGE, Array
 from labctl.analysis.knee import loglog_knee
+from labctl.analysis.lasing import lasing_threshold
+from labctl.analysis.s_curve import curve_grid
 from labctl.analysis.threshold import NoThreshold
 
 FIT_FROM_POINTS = 20
@@ -17,6 +20,9 @@ ERROR_FLOOR = 0.1
 """Relative error added to each coarse point: the fixed softness cannot describe the data better."""
 MIN_CHI2_GAIN = 8.0
 """A knee must lower chi2 by this much against the straight line."""
+LASING_CHI2_GAIN = 2.0
+"""An S-curve must describe the points better than a knee by this much chi2; on films it never does."""
+_LASING = "grid S-curve"
 _MIN_POINTS = 5
 _KNEES = 80
 _SOFTNESS = 0.12
@@ -43,11 +49,14 @@ def live_threshold(
     fluence_error: ArrayLike | None = None,
     intensity_error: ArrayLike | None = None,
     saturated: ArrayLike | None = None,
+    model: Literal["auto", "knee", "lasing"] = "auto",
 ) -> LiveThreshold:
     """Estimate the threshold from the points so far (shape [n], any order, n >= 5) in a few milliseconds.
 
-    With few points: the mean of ln F_th over all knees of a grid, each weighted by its likelihood, with a fixed
-    softness and weakly expected slopes. With 20 and more: `loglog_knee`, which takes about 40 ms.
+    With few points: the mean of ln F_th over all curves of a grid, each weighted by its likelihood; knees have a fixed
+    softness and weakly expected slopes. With 20 and more: `loglog_knee` or `lasing_threshold`, which take about 40 ms.
+    ``auto`` takes the S-curve of a laser where it describes the points clearly better than a knee: that is so wherever
+    there is a jump.
     Raises `NoThreshold` when the slope does not rise in the data, ValueError on malformed input.
     """
     f, i = np.asarray(fluence, dtype=float), np.asarray(intensity, dtype=float)
@@ -57,21 +66,59 @@ def live_threshold(
     use = ~full & np.isfinite(i) & (i > 0)
     if np.unique(f[use]).size < _MIN_POINTS:
         raise NoThreshold("too few points", f"{int(use.sum())} usable points; a live threshold needs {_MIN_POINTS}")
-    if int(use.sum()) >= FIT_FROM_POINTS:
-        try:
-            fit = loglog_knee(f, i, fluence_error=fluence_error, intensity_error=intensity_error, saturated=saturated)
-        except NoThreshold:
-            # The strict fit asks for more evidence than the next move needs; the grid below decides.
-            pass
-        else:
-            return LiveThreshold(fit.value, fit.estimate.sd / fit.value, fit.n_points, fit.model)
     relative = np.full(f.shape, ERROR_FLOOR)
     if intensity_error is not None:
         relative = np.hypot(relative, np.broadcast_to(np.asarray(intensity_error, dtype=float), f.shape) / np.abs(i))
-    return _grid_mean(np.log(f[use]), np.log(i[use]), 1.0 / relative[use])
+    found = _from_grids(np.log(f[use]), np.log(i[use]), 1.0 / relative[use], model)
+    verdict = NoThreshold(
+        "slope does not change",
+        f"no threshold so far between {f[use].min():.4g} and {f[use].max():.4g}: ln I against ln F stays straight",
+    )
+    if int(use.sum()) >= FIT_FROM_POINTS:
+        lasing = model == "lasing" or (found is not None and found.model == _LASING)
+        fit = lasing_threshold if lasing else loglog_knee
+        try:
+            best = fit(f, i, fluence_error=fluence_error, intensity_error=intensity_error, saturated=saturated)
+            return LiveThreshold(best.value, best.estimate.sd / best.value, best.n_points, best.model)
+        except NoThreshold as reason:
+            # The strict fit asks for more evidence than the next move needs: the grids decide.
+            verdict = reason
+    if found is None:
+        raise verdict
+    return found
 
 
-def _grid_mean(x: Array, y: Array, weight: Array) -> LiveThreshold:
+def _from_grids(x: Array, y: Array, weight: Array, model: str) -> LiveThreshold | None:
+    """Return the better of knee and S-curve, as far as they are asked for; None if neither beats a straight line."""
+    limit = _straight_chi2(x, y, weight) - MIN_CHI2_GAIN
+    knee = None if model == "lasing" else _knee_mean(x, y, weight)
+    lasing = None if model == "knee" else _lasing_mean(x, y, weight)
+    found = None
+    if knee is not None and knee[0] < limit:
+        found, limit = knee[1], min(limit, knee[0] - LASING_CHI2_GAIN)
+    if lasing is not None and lasing[0] < limit:
+        found = lasing[1]
+    return found
+
+
+def _lasing_mean(x: Array, y: Array, weight: Array) -> tuple[float, LiveThreshold] | None:
+    """Return the least chi2 of the S-curves of a grid and the mean of their thresholds; None if none has a mode."""
+    thresholds = np.linspace(np.sort(x)[1], np.max(x), _KNEES)
+    grid = curve_grid(x, y, weight, thresholds)
+    best = float(np.min(grid.chi2))
+    return (best, _mean(grid.log_threshold, grid.chi2, thresholds, x.size, _LASING)) if np.isfinite(best) else None
+
+
+def _mean(knees: Array, chi2: Array, grid: Array, points: int, model: str) -> LiveThreshold:
+    likelihood = np.exp(-0.5 * (chi2 - np.min(chi2)))
+    likelihood /= likelihood.sum()
+    mean = float(likelihood @ knees)
+    sd = float(np.sqrt(likelihood @ (knees - mean) ** 2))
+    return LiveThreshold(float(np.exp(mean)), max(sd, 0.5 * float(grid[1] - grid[0])), points, model)
+
+
+def _knee_mean(x: Array, y: Array, weight: Array) -> tuple[float, LiveThreshold] | None:
+    """Return the least chi2 of the knees of a grid and the mean of their thresholds; None if no slope rises."""
     low, high = np.min(x), np.max(x)
     # One coarse step of margin: the knee may lie beyond the last but one point, not beyond the data.
     knees = np.linspace(np.sort(x)[1], high, _KNEES)
@@ -92,18 +139,8 @@ def _grid_mean(x: Array, y: Array, weight: Array) -> LiveThreshold:
     solution = np.linalg.solve(normal, right[:, :, None])[:, :, 0]
     chi2 = np.sum((np.einsum("gni,gi->gn", basis, solution) - target) ** 2, axis=1)
     chi2 = np.where(solution[:, 2] > 0.3, chi2, np.inf)
-    straight = _straight_chi2(x, y, weight)
     best = float(np.min(chi2))
-    if not best < straight - MIN_CHI2_GAIN:
-        raise NoThreshold(
-            "slope does not change",
-            f"no threshold so far between {np.exp(low):.4g} and {np.exp(high):.4g}: ln I against ln F stays straight",
-        )
-    likelihood = np.exp(-0.5 * (chi2 - best))
-    likelihood /= likelihood.sum()
-    mean = float(likelihood @ knee)
-    sd = float(np.sqrt(likelihood @ (knee - mean) ** 2))
-    return LiveThreshold(float(np.exp(mean)), max(sd, 0.5 * float(knees[1] - knees[0])), x.size, "grid hinge")
+    return (best, _mean(knee, chi2, knees, x.size, "grid hinge")) if np.isfinite(best) else None
 
 
 def _straight_chi2(x: Array, y: Array, weight: Array) -> float:

@@ -86,35 +86,57 @@ def _pulse_mean(function: Callable[[Array], Array], ratio: Array, pulse_rms: flo
     return function(ratio[..., None] * energies) @ _WEIGHTS
 
 
+@dataclass(frozen=True)
+class CurveGrid:
+    """Every S-curve of a grid of F_th and beta, with the best S and B >= 0 at each; all arrays have shape [grid].
+
+    ``background`` is B F_th, in the unit of the intensity.
+    """
+
+    log_threshold: Array
+    log_beta: Array
+    scale: Array
+    background: Array
+    chi2: Array
+
+
+def curve_grid(x: Array, y: Array, weight: Array, thresholds: Array) -> CurveGrid:
+    """Solve the grid of ``thresholds`` (ln F_th) and beta; for the arrays see :func:`search_grid`.
+
+    The sum of two positive terms is linear in them; its relative residual stands for that of the logarithm.
+    """
+    knee, log_beta = (a.ravel() for a in np.meshgrid(thresholds, _GRID_LOG_BETAS, indexing="ij"))
+    ratio, beta = np.exp(x[None, :] - knee[:, None]), np.exp(log_beta)[:, None]
+    photons = mode_photons(ratio, beta)
+    scaled = np.exp(-y) * weight
+    scale, background = _two_not_negative(photons * scaled, ratio * scaled, weight)
+    # Relative residuals would call a point that is far too low nearly right: what counts is the logarithm.
+    sums = scale[:, None] * photons + background[:, None] * ratio
+    chi2 = np.sum(((np.log(np.maximum(sums, 1e-300)) - y) * weight) ** 2, axis=1)
+    return CurveGrid(knee, log_beta, scale, background, np.where(scale > 0, chi2, np.inf))
+
+
 def search_grid(
     x: Array, y: Array, weight: Array, thresholds: Array, *, pulse_rms: float = 0.0, keep: int = 4
 ) -> list[tuple[float, SCurve]]:
     """Return the best curves (chi2, curve) of a grid of F_th and beta, S and B >= 0 solved for at each.
 
     :param x: ln(fluence). :param y: ln(intensity). :param weight: 1/sigma of y. :param thresholds: ln F_th to try.
-    The sum of two positive terms is linear in them; its relative residual stands for that of the logarithm. At most
-    ``keep`` curves are returned, no two of them with neighbouring thresholds. ``pulse_rms`` is only handed on to them.
+    At most ``keep`` curves are returned, no two of them with neighbouring thresholds. ``pulse_rms`` is only handed on
+    to them.
     """
-    knee, log_beta = (a.ravel() for a in np.meshgrid(thresholds, _GRID_LOG_BETAS, indexing="ij"))
-    ratio, beta = np.exp(x[None, :] - knee[:, None]), np.exp(log_beta)[:, None]
-    photons = mode_photons(ratio, beta)
-    scaled = np.exp(-y) * weight
-    mode, rest = photons * scaled, ratio * scaled
-    scale, background = _two_not_negative(mode, rest, weight)
-    # Relative residuals would call a point that is far too low nearly right: what counts is the logarithm.
-    sums = scale[:, None] * photons + background[:, None] * ratio
-    chi2 = np.sum(((np.log(np.maximum(sums, 1e-300)) - y) * weight) ** 2, axis=1)
-    chi2 = np.where(scale > 0, chi2, np.inf)
+    grid = curve_grid(x, y, weight, thresholds)
     found: list[tuple[float, SCurve]] = []
     spacing = 1.5 * (thresholds[1] - thresholds[0]) if thresholds.size > 1 else 0.0
-    for k in np.argsort(chi2):
-        if len(found) == keep or not np.isfinite(chi2[k]):
+    for k in np.argsort(grid.chi2):
+        if len(found) == keep or not np.isfinite(grid.chi2[k]):
             break
-        if any(abs(knee[k] - curve.log_threshold) < spacing for _, curve in found):
+        knee = float(grid.log_threshold[k])
+        if any(abs(knee - curve.log_threshold) < spacing for _, curve in found):
             continue
-        per_fluence = float(background[k] * np.exp(-knee[k]))
-        curve = SCurve(float(knee[k]), float(log_beta[k]), float(scale[k]), per_fluence, pulse_rms)
-        found.append((float(chi2[k]), curve))
+        per_fluence = float(grid.background[k] * np.exp(-knee))
+        curve = SCurve(knee, float(grid.log_beta[k]), float(grid.scale[k]), per_fluence, pulse_rms)
+        found.append((float(grid.chi2[k]), curve))
     return found
 
 
