@@ -8,6 +8,7 @@ import os
 import statistics
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,9 +22,9 @@ from drivers.energy_meter.emulators.gentec_maestro import GentecMaestroEmulator,
 from drivers.energy_meter.gentec_maestro import GentecMaestro, full_scale_j
 from labctl.bench.bench import meter_reading_s
 from labctl.bench.pump_beam import reading_bound_s
-from labctl.clock import VirtualClock
+from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import load_bench
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout
+from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
 from labctl.roles import EnergyMeter
 from labctl.sim.laboratory import Laboratory, create
 from labctl.sim.link import EmulatorLink
@@ -66,9 +67,15 @@ class Stand:
     """Laboratory, emulator, tapped wire and driver; the shutter is open unless told otherwise."""
 
     def __init__(
-        self, tap: type, *, shutter_open: bool = True, driver: Mapping[str, Any] | None = None, **options: Any
-    ):
-        self.clock = VirtualClock(start_s=1.0)
+        self,
+        tap: type,
+        *,
+        shutter_open: bool = True,
+        driver: Mapping[str, Any] | None = None,
+        clock: Clock | None = None,
+        **options: Any,
+    ) -> None:
+        self.clock = clock or VirtualClock(start_s=1.0)
         self.laboratory = laboratory(shutter_open)
         self.emulator = GentecMaestroEmulator(self.laboratory, "energy_meter", options)
         self.tap = tap(self.emulator)
@@ -354,6 +361,27 @@ def test_a_late_reply_answers_nothing_else(stand: Callable[..., Stand]) -> None:
         _ = meter.range_j
     bench.tap.damage_reply = lambda t, data: [(t, data)]
     assert meter.wavelength_nm == 400.0
+
+
+def test_safe_state_while_another_thread_waits_for_a_pulse(stand: Callable[..., Stand]) -> None:
+    bench = stand(clock=RealClock(), shutter_open=False)
+    meter = bench.ready()
+    failed: list[Exception] = []
+
+    def measure() -> None:
+        try:
+            meter.measure(10)
+        except InstrumentError as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=measure)
+    thread.start()
+    while b"*NVU\r\n" not in bench.tap.sent:
+        thread.join(0.001)
+    (step,) = meter.make_safe()
+    assert step.confirmed and "400 nm" in step.evidence
+    thread.join(10)
+    assert isinstance(failed[0], ConnectionLost)
 
 
 def test_safe_state_stops_the_transmission(stand: Callable[..., Stand]) -> None:
