@@ -54,14 +54,14 @@ def sweep(tmp_path: Path) -> Sweep:
 
 @pytest.fixture
 def sample_with(tmp_path: Path) -> Callable[..., str]:
-    """Write a copy of the shipped film with other values in its ``[truth]``; returns the path."""
+    """Write a copy of a shipped sample with other values in its ``[truth]``; returns the path."""
 
-    def write(**truth: float) -> str:
-        text = locate("samples", "cdse-cds-zno").read_text(encoding="utf-8")
+    def write(of: str = "cdse-cds-zno", **truth: float) -> str:
+        text = locate("samples", of).read_text(encoding="utf-8")
         for key, value in truth.items():
             text, count = re.subn(rf"(?m)^{key} = [-+.0-9e]+", f"{key} = {value!r}", text)
             assert count == 1, f"{key} stands {count} times in the shipped sample"
-        path = tmp_path / f"sample-{'-'.join(truth)}.toml"
+        path = tmp_path / f"{of}-{'-'.join(truth)}.toml"
         path.write_text(text, encoding="utf-8")
         return str(path)
 

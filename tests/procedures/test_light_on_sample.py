@@ -39,8 +39,8 @@ def true_dose_j_cm2(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return doses
 
 
-def entered(tmp_path: Path) -> SpotTotal:
-    return ExposureLedger(tmp_path / "runs").total("cdse-cds-zno", "1", simulated=True)
+def entered(tmp_path: Path, sample: str = "cdse-cds-zno") -> SpotTotal:
+    return ExposureLedger(tmp_path / "runs").total(sample, "1", simulated=True)
 
 
 def fail_in_the_light(monkeypatch: pytest.MonkeyPatch, error: Exception, *, seconds: float = 0.0) -> None:
@@ -111,6 +111,26 @@ def test_no_sweep_gives_more_light_than_planned(
     total = entered(tmp_path)
     assert total.open_s <= plan.open_s
     assert total.dose_j_cm2 <= plan.dose_j_cm2 * 1.05
+
+
+@pytest.mark.parametrize(
+    ("bench", "sample", "fluences"),
+    [
+        ("simulated-vcsel", "vcsel", "1, 3, 6 uJ/cm^2"),
+        ("simulated-ns", "cdzns-zns", "5, 15, 40 mJ/cm^2"),
+        ("simulated-fibre", "cdzns-zns-fibre", "8, 25, 80 mJ/cm^2"),
+    ],
+)
+def test_spots_of_any_shape_and_slow_lasers_are_accounted_for(
+    sweep: Sweep, tmp_path: Path, true_dose_j_cm2: list[float], bench: str, sample: str, fluences: str
+) -> None:
+    parameters = {"fluences": fluences, "return_points": 0}
+    plan = FluenceSweep(**parameters).plan(load_bench(bench), load_sample(sample))
+    outcome = sweep(bench=bench, sample=sample, **parameters)
+    assert outcome.points["done"] == outcome.points["planned"]
+    (true,) = true_dose_j_cm2
+    assert true * 0.97 < entered(tmp_path, sample).dose_j_cm2 < true * 1.06
+    assert true <= plan.dose_j_cm2
 
 
 def test_readings_that_take_too_long_are_refused_before_anything_moves() -> None:
