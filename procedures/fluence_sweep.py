@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.analysis.ase import ThresholdModel, threshold_model
 from labctl.analysis.frames import Frames
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
@@ -147,6 +148,8 @@ class FluenceSweep(SweepProcedure):
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Plan all stages with hard bounds; raises InputError if the fluences are out of reach of the attenuator."""
         self._complete(bench, sample)
+        form = sample.sample.form if sample is not None else None
+        self._model: ThresholdModel = threshold_model(self.threshold_model, form)
         exposure_min_s, exposure_max_s, pulses = self._exposures(bench)
         check_numbers(
             fine_points=self.fine_points,
@@ -155,9 +158,7 @@ class FluenceSweep(SweepProcedure):
             fluences=self.fluences,
         )
         check_band(self.band, self.centre_wavelength)
-        check_line(
-            self._line_nm, self.centre_wavelength, bench.spectrometer.window_nm if bench.spectrometer else None
-        )
+        check_line(self._line_nm, self.centre_wavelength, bench.spectrometer.window_nm if bench.spectrometer else None)
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         few_pulses = pulse_warnings(rate_hz, exposure_min_s)
         ladder = self._ladder = ExposureLadder.of_whole_pulses(exposure_min_s, exposure_max_s, rate_hz)
@@ -235,6 +236,7 @@ class FluenceSweep(SweepProcedure):
                 column["fluence_uj_cm2"],
                 column["band_intensity"],
                 saturated=np.array([row["saturated_pixels"] > 0 for row in coarse]),
+                model=self._model,
             ).value
             settings = self._settings(refine_fluences(found, stage.max_points, low, high))
         except ValueError as reason:  # no threshold in the coarse pass, or none the bench can reach around

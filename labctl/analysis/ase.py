@@ -90,6 +90,13 @@ class SweepAnalysis:
         }
 
 
+def threshold_model(model: str, form: str | None) -> ThresholdModel:
+    """Choose the model of a sweep: ``auto`` is lasing for a cavity, a knee for other forms, open for an unknown one."""
+    if model == "lasing" or (model == "auto" and form == "cavity"):
+        return "lasing"
+    return "auto" if model == "auto" and form is None else "knee"
+
+
 def jitter_factor(slope: float, pulse_rms: float) -> float:
     """Return <F^s>/F^s = 1 + s(s-1) rms^2/2: by how much pulse-to-pulse noise raises a signal of slope s.
 
