@@ -1,0 +1,46 @@
+"""Another instrument for a role changes one line of the bench file, and not the result."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+
+import pytest
+
+from labctl.config.bench import load_bench
+from labctl.config.locate import locate
+from labctl.errors import ExitCode
+
+SHIPPED = load_bench("simulated").instruments
+SECONDS = sorted(
+    (driver.ROLE, entry.name.partition(".")[0])
+    for entry in entry_points(group="labctl.drivers")
+    if (driver := entry.load()).ROLE in SHIPPED and entry.name != SHIPPED[driver.ROLE].driver
+)
+CANNOT_REPORT = {"uniblitz-vcm-d1"}
+
+
+def test_every_role_has_a_second_instrument_and_one_by_hand():
+    drivers = {role: {driver for other, driver in SECONDS if other == role} for role in SHIPPED}
+    assert all("manual" in found and len(found) >= 2 for found in drivers.values()), drivers
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("role", "driver"), SECONDS)
+def test_a_second_instrument_is_one_line(sweep, tmp_path, role, driver):
+    source = locate("benches", "simulated")
+    lines = source.read_text(encoding="utf-8").splitlines()
+    place = lines.index(f"[instruments.{role}]") + 1
+    assert lines[place] == f'driver = "{SHIPPED[role].driver}"'
+    lines[place] = f'driver = "{driver}"'
+    folder = (source.parent / "calibrations").as_posix()
+    path = tmp_path / "bench.toml"
+    # The calibration lies beside the shipped bench; a user's copy would have it beside the copy.
+    path.write_text("\n".join(lines).replace('"calibrations/', f'"{folder}/'), encoding="utf-8")
+    outcome = sweep(bench=str(path))
+    assert outcome.status == "finished", outcome.error
+    assert outcome.result["threshold"]["value"] == pytest.approx(28.0, rel=0.08)
+    assert outcome.result["ase_peak"]["value"] == pytest.approx(632.0, abs=0.3)
+    assert outcome.result["ase_fwhm"]["value"] == pytest.approx(6.7, abs=0.3)
+    confirmed = driver not in CANNOT_REPORT
+    assert outcome.safe_state == ("confirmed" if confirmed else "unconfirmed")
+    assert outcome.exit_code == (ExitCode.FINISHED if confirmed else ExitCode.UNSAFE)
