@@ -32,9 +32,9 @@ from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, Swe
 from procedures.sweep.analysis import analyse
 from procedures.sweep.checks import (
     check_band,
-    check_line,
     check_line_in_window,
     check_numbers,
+    line_refusals,
     listed_warnings,
     operator_warnings,
     order_warnings,
@@ -158,7 +158,8 @@ class FluenceSweep(SweepProcedure):
             fluences=self.fluences,
         )
         check_band(self.band, self.centre_wavelength)
-        check_line(self._line_nm, self.centre_wavelength, bench.spectrometer.window_nm if bench.spectrometer else None)
+        window_nm = bench.spectrometer.window_nm if bench.spectrometer else None
+        without_line = line_refusals(self._line_nm, self.centre_wavelength, window_nm)
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
         few_pulses = pulse_warnings(rate_hz, exposure_min_s)
         ladder = self._ladder = ExposureLadder.of_whole_pulses(exposure_min_s, exposure_max_s, rate_hz)
@@ -179,7 +180,7 @@ class FluenceSweep(SweepProcedure):
             *operator_warnings(self.scatter_frames, simulated=needs_laboratory(bench)),
         ]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
-        return Plan(tuple(stages), start_up_s, tuple(warnings))
+        return Plan(tuple(stages), start_up_s, tuple(warnings), tuple(without_line))
 
     def spectral_window(self, bench: BenchConfig) -> SpectralWindow | None:
         """The window around the centre wavelength, with the filter of the sweep."""

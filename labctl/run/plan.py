@@ -62,11 +62,13 @@ class Plan:
     :param stages: In the order in which they run.
     :param start_up_s: Expected time before the first point (cooling, homing, zeroing), in s.
     :param warnings: What the experimenter should know before starting.
+    :param refusals: Reasons not to start that do not keep the rest from being planned; the preflight adds its own.
     """
 
     stages: tuple[Stage, ...]
     start_up_s: float = 0.0
     warnings: tuple[str, ...] = ()
+    refusals: tuple[str, ...] = ()
 
     @property
     def max_points(self) -> int:

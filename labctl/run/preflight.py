@@ -63,8 +63,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
     """
     _check_laboratory(prepared)
     plan = prepared.procedure.plan(prepared.bench, prepared.sample)
-    refusals: list[str] = []
-    warnings = list(plan.warnings)
+    refusals, warnings = list(plan.refusals), list(plan.warnings)
     window = prepared.procedure.spectral_window(prepared.bench)
     if window is not None:
         found = check_window(window, prepared.bench)

@@ -46,18 +46,20 @@ def check_band(band_nm: Sequence[float] | None, centre_nm: float | None) -> None
         )
 
 
-def check_line(line_nm: float | None, centre_nm: float | None, window_nm: float | None) -> None:
-    """Refuse a centre wavelength at which the line cannot be in the window; raises InputError.
+def line_refusals(line_nm: float | None, centre_nm: float | None, window_nm: float | None) -> list[str]:
+    """Refuse a centre wavelength at which the line cannot be in the window; get the reason, if there is one.
 
     :param window_nm: Width of the window, if the bench states it; else what no grating exceeds.
     """
     if line_nm is None or centre_nm is None:
-        return
+        return []
     low, high = _widest_window_nm(centre_nm)
     if window_nm is not None:
         low, high = centre_nm - window_nm / 2, centre_nm + window_nm / 2
-    if not low <= line_nm <= high:
-        raise _not_in_window(line_nm, f"the centre wavelength is {centre_nm:g} nm")
+    if low <= line_nm <= high:
+        return []
+    refusal = _not_in_window(line_nm, f"the centre wavelength is {centre_nm:g} nm")
+    return [f"{refusal.what}: {refusal.where}; {refusal.todo}"]
 
 
 def check_line_in_window(line_nm: float | None, wavelength_nm: NDArray[np.float64]) -> None:
