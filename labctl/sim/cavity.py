@@ -24,6 +24,7 @@ class CavityTruth(Truth):
 
     :param threshold_uj_cm2: Fluence at the threshold, as :mod:`labctl.sim.spot` states it, uJ/cm2.
     :param beta: Share of the spontaneous emission that goes into the modes; the output jumps by 1/beta at threshold.
+        The laboratory averages over pulses with three nodes: too few for a beta below the variance of their energies.
     :param mode_photons: Photons in all modes, per pulse and per threshold that the pump lies above it; in the unit of
         :class:`labctl.sim.truth.CameraTruth`'s ``collection``.
     :param background: B, the photons past the modes at threshold, in units of ``mode_photons``; they go with the pump.

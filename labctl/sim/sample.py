@@ -156,8 +156,8 @@ class EnsembleSample:
     :param pulse_duration_ns: Duration of its pulses, ns; 0 for pulses much shorter than any decay.
 
     ``lambda_ase_nm`` and ``fwhm_ase_nm`` of the truth are those of the ASE line *as it leaves the edge* of the
-    reference stripe, at a pump of ``ase_line_pump`` times transparency. The gain spectrum S_g is a Gaussian whose centre
-    and width are solved for that; it is broader than the line, because amplification narrows, and its centre lies off
+    reference stripe, at a pump of ``ase_line_pump`` times transparency. The gain spectrum S_g is a Gaussian, its centre
+    and width solved for that; it is broader than the line, because amplification narrows, and its centre lies off
     the line's, because the spontaneous emission that is amplified has a slope there.
     The line is what the gain adds: the edge spectrum minus a L. Its width grows again when it saturates.
     """

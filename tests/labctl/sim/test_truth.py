@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from labctl.config.sample import load_sample, parse_sample
 from labctl.errors import ConfigError
+from labctl.sim.cavity import CavitySample
 from labctl.sim.laboratory import create
+from labctl.sim.sample import EnsembleSample
 from labctl.sim.truth import LaboratoryTruth, SampleTruth
 from labctl.sim.truth_table import read_table
 
@@ -70,9 +73,49 @@ def test_faults_of_a_sample_file_are_named_with_their_line() -> None:
     assert places == {("film.toml", 8, "truth.sigma_cm2"), ("film.toml", 12, "truth.gian_cm1")}
 
 
-@pytest.mark.parametrize("name", ["cdse-cds-zno", "cdse-cds-zno-fragile"])
-def test_the_shipped_samples_are_what_they_say(name: str) -> None:
-    sample = create(None, load_sample(name).truth, 0).sample
-    assert sample is not None
-    assert sample.ase_line(3.0 * sample.transparency_fluence_uj_cm2()) == pytest.approx((632.0, 6.7), abs=0.01)
-    assert (sample.truth.damage_fluence_uj_cm2 > 0) is name.endswith("fragile")
+@pytest.mark.parametrize(
+    ("name", "pulse_ns"),
+    [
+        ("cdse-cds-zno", 1e-4),
+        ("cdse-cds-zno-fragile", 1e-4),
+        ("cdse-cds", 1e-4),
+        ("quantum-ring-small", 1.2e-4),
+        ("quantum-ring-medium", 1.2e-4),
+        ("quantum-ring-large", 1.2e-4),
+        ("cdzns-zns", 5.0),
+    ],
+)
+def test_the_shipped_films_are_what_they_say(name: str, pulse_ns: float) -> None:
+    config = load_sample(name)
+    sample = create({"laser": {"pulse_duration_ns": pulse_ns}}, config.truth, 0).sample
+    assert isinstance(sample, EnsembleSample)
+    truth = sample.truth
+    line = sample.ase_line(truth.ase_line_pump * sample.transparency_fluence_uj_cm2())
+    assert line == pytest.approx((truth.lambda_ase_nm, truth.fwhm_ase_nm), abs=0.01)
+    known = config.sample
+    assert (known.expected_ase_nm, known.expected_pl_nm) == (truth.lambda_ase_nm, truth.lambda_pl_nm)
+    assert known.excitation is not None
+    assert known.excitation.cross_section_cm2 == truth.sigma_cm2
+    if known.excitation.multiexciton_lifetime_ns is not None:
+        assert known.excitation.multiexciton_lifetime_ns == truth.tau_xx_ns
+    assert (truth.damage_fluence_uj_cm2 > 0) is name.endswith("fragile")
+
+
+@pytest.mark.parametrize("name", ["vcsel", "cdzns-zns-fibre"])
+def test_the_shipped_cavities_are_what_they_say(name: str) -> None:
+    config = load_sample(name)
+    sample = create(None, config.truth, 0).sample
+    assert isinstance(sample, CavitySample)
+    assert config.sample.form == "cavity"
+    assert config.sample.expected_threshold_uj_cm2 == pytest.approx(sample.truth.threshold_uj_cm2, rel=2e-3)
+    assert config.sample.expected_ase_nm == pytest.approx(
+        max(zip(sample.truth.mode_weights or (1.0,), sample.truth.modes_nm, strict=True))[1], abs=0.01
+    )
+
+
+def test_the_modes_of_the_fibre_are_one_family() -> None:
+    truth = load_sample("cdzns-zns-fibre").truth
+    assert truth is not None
+    modes_nm = np.array(truth.data["modes_nm"])
+    assert modes_nm == pytest.approx(np.pi * 1.56 * 54e3 / np.arange(597, 604), abs=1e-3)
+    assert -np.diff(modes_nm).mean() == pytest.approx(0.735, abs=0.006)
