@@ -49,8 +49,20 @@ def show_table(headings: Mapping[str, str], rows: list[list[str]], title: str = 
 
 def result_line(name: str, entry: Mapping[str, Any]) -> str:
     """Write one result with its uncertainty: the half-width of the 68 % interval, and the 95 % interval."""
-    from labctl.report.wording import CONVENTIONS, interval, label_text, number, range_text, rounded, unit_text
+    from labctl.report.wording import (
+        CONVENTIONS,
+        in_print,
+        interval,
+        label_text,
+        number,
+        range_text,
+        rounded,
+        unit_text,
+    )
 
+    if entry and all(isinstance(one, Mapping) for one in entry.values()):
+        return "\n".join(result_line(f"{name}: {key}", one) for key, one in entry.items())
+    entry = in_print(entry)
     value, narrow, wide = number(entry.get("value")), interval(entry.get("ci68")), interval(entry.get("ci95"))
     if value is None:
         return f"{label_text(name):24} not determined" + (f": {entry['reason']}" if entry.get("reason") else "")

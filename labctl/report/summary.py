@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ from labctl.report.figure import latest_result
 from labctl.report.titles import sample_text
 from labctl.report.wording import (
     CONVENTIONS,
+    DEFINITIONS,
     Reading,
     duration_text,
+    in_print,
     interval,
     label_text,
     number,
@@ -34,7 +36,6 @@ from labctl.store.source import Event
 
 Rows = tuple[tuple[str, str], ...]
 
-_LOGLOG_KNEE = "knee of ln I against ln F"
 _STATUS = {
     "finished": "every point of the plan was measured",
     "aborted": "ended on request before its plan was done",
@@ -44,6 +45,15 @@ _STATUS = {
 }
 _RESULTS = {
     "excitons_at_threshold": "Excitons per particle at the threshold",
+    "effective_population": "Excitons at a time, long pulse",
+    "threshold_energy": "Threshold, energy per pulse at the sample",
+    "beta": "β, share of the emission into the mode",
+    "pl_peak": "PL peak",
+    "ase_shift": "ASE peak minus PL peak",
+    "lasing_peak": "Laser line, strongest mode",
+    "lasing_fwhm": "FWHM of the mode, as measured",
+    "lasing_fwhm_deconvolved": "FWHM of the mode, spectrograph removed",
+    "mode_spacing": "Spacing of the modes",
     "ase_peak": "ASE peak",
     "ase_fwhm": "ASE FWHM, as measured",
     "ase_fwhm_deconvolved": "ASE FWHM, spectrograph removed",
@@ -51,6 +61,7 @@ _RESULTS = {
     "q_deconvolved": "Q, spectrograph removed",
 }
 _DEFINITIONS = {
+    "loglog_knee": "Log-log knee",
     "ase_equals_pl": "ASE = PL",
     "fwhm_onset": "Width: onset",
     "fwhm_half": "Width: half-way",
@@ -116,7 +127,12 @@ def summarise(run: Run) -> Summary:
     header, data = run.header, latest_result(run)
     result = _mapping(data.get("result"))
     entry = _mapping(result.get("threshold"))
-    headline = reading("Threshold", entry) if number(entry.get("value")) is not None else None
+    lasing = entry.get("definition") == "lasing_s_curve"
+    headline = (
+        reading("Lasing threshold" if lasing else "Threshold", entry)
+        if number(entry.get("value")) is not None
+        else None
+    )
     safe, steps = _safe_state(run)
     origin = _mapping(header.get("provenance"))
     return Summary(
@@ -135,11 +151,7 @@ def summarise(run: Run) -> Summary:
         convention_error=_convention_error(entry),
         fit=_fit(entry),
         definitions=_definitions(_mapping(data.get("definitions"))),
-        results=tuple(
-            reading(_RESULTS.get(name, label_text(name).capitalize()), value)
-            for name, value in result.items()
-            if name != "threshold"
-        ),
+        results=_results(result),
         photodamage=_photodamage(data.get("photodamage")),
         warnings=_warnings(header, data),
         incidents=tuple(_incident(event) for event in run.events("incident")),
@@ -171,6 +183,22 @@ def _sample(sample: Mapping[str, Any], prefix: str = "") -> Rows:
         elif value not in (None, ""):
             rows.append((prefix + label_text(name), typeset(value_text(value))))
     return tuple(rows)
+
+
+def _results(result: Mapping[str, Any]) -> tuple[Reading, ...]:
+    """Every result but the headline; the threshold under other conventions with how each reads the spot."""
+    readings = []
+    own = _mapping(result.get("threshold")).get("convention")
+    for name, entry in result.items():
+        if name == "threshold_by_convention":
+            others = {key: value for key, value in _mapping(entry).items() if key != own}
+            readings += [
+                replace(reading(f"Threshold, {label_text(key)}", value), meaning=typeset(str(value.get("reading", ""))))
+                for key, value in others.items()
+            ]
+        elif name != "threshold":
+            readings.append(reading(_RESULTS.get(name, label_text(name).capitalize()), entry))
+    return tuple(readings)
 
 
 def _status(run: Run) -> Verdict:
@@ -212,7 +240,8 @@ def _why_no_headline(run: Run, data: Mapping[str, Any]) -> str:
 
 def _convention(entry: Mapping[str, Any]) -> str:
     name = str(entry.get("convention") or "")
-    parts = [_LOGLOG_KNEE] if entry.get("definition") == "loglog_knee" else []
+    definition = DEFINITIONS.get(str(entry.get("definition")))
+    parts = [definition] if definition else []
     parts += [f"incident fluence, {CONVENTIONS.get(name, name)}"] if name else []
     return " · ".join(parts)
 
@@ -227,8 +256,9 @@ def _fit(entry: Mapping[str, Any]) -> Rows:
     """The fit behind the threshold."""
     if not entry:
         return ()
+    entry = in_print(entry)
     unit = unit_text(entry.get("unit"))
-    rows = [("Definition", _LOGLOG_KNEE if entry.get("definition") == "loglog_knee" else "")]
+    rows = [("Definition", DEFINITIONS.get(str(entry.get("definition")), ""))]
     rows.append(("Model", str(entry.get("model") or "")))
     for name, title in (
         ("slope_below", "Slope below"),
@@ -236,6 +266,8 @@ def _fit(entry: Mapping[str, Any]) -> Rows:
         ("slope_saturated", "Slope in saturation"),
         ("saturation_fluence", "Saturation sets in at"),
         ("softness", "Softness of the knee (in ln F)"),
+        ("background_share", "Share past the mode, far below"),
+        ("pulse_rms", "Scatter of the pulses, in the curve"),
         ("scatter", "Scatter about the fit (relative)"),
         ("error_scale", "Errors widened by"),
         ("aic", "AIC"),

@@ -41,6 +41,12 @@ class SweepRows:
     saturated: NDArray[np.bool_]
 
     @property
+    def narrow_nm(self) -> float:
+        """Get the width below which a quarter of the lines are, in nm; infinite if no width is known."""
+        known = self.fwhm_nm[_positive(self.fwhm_nm) & _positive(self.fluence) & ~self.saturated]
+        return float(np.quantile(known, 0.25)) if known.size else math.inf
+
+    @property
     def drawable(self) -> NDArray[np.bool_]:
         """Points that have a place on logarithmic axes."""
         return _positive(self.fluence) & _positive(self.intensity)
@@ -153,12 +159,18 @@ def read_spectra(run: Run, rows: SweepRows) -> EmissionSpectra | None:
 
 
 def fitted_curve(threshold: Mapping[str, Any], fluence: Array) -> Array | None:
-    """Get the fitted intensity at ``fluence`` from a stored threshold, or None if it does not hold the fit."""
+    """Get the fitted intensity at ``fluence``, uJ/cm2, from a stored threshold, or None if it does not hold the fit."""
     from labctl.analysis.hinge import HingeParameters
+    from labctl.analysis.s_curve import SCurve
 
     stored = threshold.get("parameters")
     if not isinstance(stored, Mapping):
         return None
+    if threshold.get("definition") == "lasing_s_curve":
+        found = {field.name: number(stored.get(field.name)) for field in fields(SCurve)}
+        if any(value is None for value in found.values()):
+            return None
+        return SCurve(**cast("dict[str, float]", found)).intensity(np.log(fluence))
     values = {field.name: number(stored.get(field.name)) for field in fields(HingeParameters)}
     required = [name for name in values if name not in ("distance", "slope_saturated")]
     if any(values[name] is None for name in required) or not (values["softness"] or 0) > 0:

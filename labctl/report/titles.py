@@ -10,6 +10,7 @@ from labctl.store.run import Run
 
 _TITLE_LENGTH = 88
 _SUBTITLE_LENGTH = 170
+_SHORT = {"loglog_knee": "log-log knee", "lasing_s_curve": "S-curve"}
 
 
 def sample_text(run: Run) -> str:
@@ -27,7 +28,8 @@ def title(run: Run, data: Mapping[str, Any]) -> str:
     entry = result.get("threshold") if isinstance(result, Mapping) else None
     if isinstance(entry, Mapping) and number(entry.get("value")) is not None:
         shown = reading("threshold", entry)
-        outcome = f"threshold {shown.value} {shown.unit}" + (f"  (95 %: {shown.ci95})" if shown.ci95 else "")
+        name = "lasing threshold" if entry.get("definition") == "lasing_s_curve" else "threshold"
+        outcome = f"{name} {shown.value} {shown.unit}" + (f"  (95 %: {shown.ci95})" if shown.ci95 else "")
     else:
         outcome = "no threshold" if data else "not analysed"
     return f"{clipped(sample_text(run), _TITLE_LENGTH - len(outcome) - 2)}: {outcome}"
@@ -40,7 +42,7 @@ def subtitle(run: Run, data: Mapping[str, Any]) -> str:
     entry = result.get("threshold") if isinstance(result, Mapping) else None
     if isinstance(entry, Mapping):
         convention = str(entry.get("convention") or "")
-        parts.append("log-log knee" if entry.get("definition", "loglog_knee") == "loglog_knee" else "threshold")
+        parts.append(_SHORT.get(str(entry.get("definition", "loglog_knee")), "threshold"))
         if convention:
             parts.append(f"incident fluence, {CONVENTIONS.get(convention, convention)}")
         systematic = number(entry.get("systematic_relative_error"))

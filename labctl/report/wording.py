@@ -14,8 +14,17 @@ CONVENTIONS = {
     "mean_1e2": "mean inside the 1/e² width",
     "flat_top": "flat-top spot",
     "rect_axes_product": "energy over the product of the full axes",
+    "peak_gauss_fwhm": "peak of the Gaussian spot, its axes read as FWHM",
 }
 """Fluence conventions in words; fluences by different ones differ by up to 2.9."""
+
+DEFINITIONS = {
+    "loglog_knee": "knee of ln I against ln F",
+    "lasing_s_curve": "lasing threshold of the S-curve",
+}
+"""What a threshold is, by the name stored with it."""
+_LARGE_UJ_CM2 = 1000.0
+_FLUENCES = ("value", "saturation_fluence", "ci68", "ci95", "data_range")
 
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
@@ -48,6 +57,23 @@ def interval(value: Any) -> tuple[float, float] | None:
         return None
     low, high = number(value[0]), number(value[1])
     return None if low is None or high is None else (low, high)
+
+
+def in_print(entry: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Get an entry with a fluence above 1000 uJ/cm^2 in mJ/cm^2; any other as it is."""
+    value = number(entry.get("value"))
+    if entry.get("unit") != "uJ/cm^2" or value is None or value <= _LARGE_UJ_CM2:
+        return entry
+    scaled = {name: _thousandth(entry[name]) for name in _FLUENCES if name in entry}
+    return {**entry, **scaled, "unit": "mJ/cm^2"}
+
+
+def _thousandth(value: Any) -> Any:
+    ends = interval(value)
+    if ends is not None:
+        return [1e-3 * end for end in ends]
+    single = number(value)
+    return value if single is None else 1e-3 * single
 
 
 def unit_text(unit: Any) -> str:
@@ -90,8 +116,7 @@ def range_text(ends: tuple[float, float] | None, half_width: float | None = None
 
 def reading(label: str, entry: Any) -> Reading:
     """Write an entry ``{"value", "unit", "ci68", "ci95", "reason", "meaning"}``, each optional, or a plain number."""
-    if not isinstance(entry, Mapping):
-        entry = {"value": entry}
+    entry = in_print(entry) if isinstance(entry, Mapping) else {"value": entry}
     value, ci68, ci95 = number(entry.get("value")), interval(entry.get("ci68")), interval(entry.get("ci95"))
     narrow = ci68 or ci95
     half = None if narrow is None else (narrow[1] - narrow[0]) / 2
