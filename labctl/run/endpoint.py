@@ -1,7 +1,8 @@
 """The endpoint: an owner-only local socket over which fronts follow a run and send commands, as JSON lines.
 
-On POSIX a Unix socket in a folder only the owner can enter; elsewhere a loopback port with a token that is known only
-to whoever can read the run's folder.
+On POSIX a Unix socket in a folder only the owner can enter. CPython has no such sockets on Windows: there a port of
+the loopback interface, and a token in a file of the owner's profile. Who connects says the token first; before that he
+hears nothing and may ask nothing.
 
 A front sends objects like ``{"v": 1, "command": "abort", "reason": "..."}`` and gets ``{"v": 1, "answer": {...}}``
 for each, in order; an answer to what is wrong is ``{"error": "..."}``. In between come events, ``{"v": 1, "event":
@@ -32,8 +33,10 @@ _MAX_LINE = 1 << 16
 _MAX_FRONTS = 16
 _BACKLOG_LINES = 256
 _ACCEPT_POLL_S = 0.2
+_LOOPBACK = "127.0.0.1"
 _FINISH_S = 2.0
 _CONNECT_S = 5.0
+_HAS_UNIX_SOCKETS = os.name == "posix" and hasattr(socket, "AF_UNIX")
 
 Command = Callable[[dict[str, Any]], dict[str, Any]]
 
@@ -45,9 +48,16 @@ class Endpoint:
 
     :param commands: What a front may ask, by name; each takes the message and returns the answer.
     :param lease_lost: Called when a front that held the lease is gone.
+    :param unix_socket: Whether to listen on a Unix socket; otherwise on a loopback port.
     """
 
-    def __init__(self, commands: dict[str, Command], lease_lost: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        commands: dict[str, Command],
+        lease_lost: Callable[[], None],
+        *,
+        unix_socket: bool = _HAS_UNIX_SOCKETS,
+    ) -> None:
         self.leased = threading.Event()
         """Set once a front has taken the lease."""
         self._commands = commands
@@ -55,9 +65,11 @@ class Endpoint:
         self._fronts: list[_Front] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
-        self._folder: str | None = None
         self._token = ""
-        self._socket, self.address = self._listen()
+        self._file = _private_folder() / "engine"
+        self._socket, self.address = self._listen_on_file() if unix_socket else self._listen_on_port()
+        self._socket.listen(_MAX_FRONTS)
+        self._socket.settimeout(_ACCEPT_POLL_S)
         self._acceptor = threading.Thread(target=self._accept, name="endpoint", daemon=True)
         self._acceptor.start()
 
@@ -66,7 +78,8 @@ class Endpoint:
         line = _line(event)
         with self._lock:
             for front in self._fronts:
-                front.offer(line)
+                if front.trusted:
+                    front.offer(line)
 
     def close(self) -> None:
         """Send what is queued, close all connections and remove the socket."""
@@ -77,25 +90,26 @@ class Endpoint:
         for front in fronts:
             front.finish()
         self._socket.close()
-        if self._folder is not None:
-            with contextlib.suppress(OSError):
-                Path(self.address).unlink()
-            with contextlib.suppress(OSError):
-                Path(self._folder).rmdir()
+        with contextlib.suppress(OSError):
+            self._file.unlink()
+        with contextlib.suppress(OSError):
+            self._file.parent.rmdir()
 
-    def _listen(self) -> tuple[socket.socket, str]:
-        if hasattr(socket, "AF_UNIX") and os.name == "posix":
-            self._folder = tempfile.mkdtemp(prefix="labctl-engine-")  # mode 0700: only the owner gets at the socket
-            address = str(Path(self._folder) / "engine")
-            listener = socket.socket(socket.AF_UNIX)
-            listener.bind(address)
-        else:
-            self._token = secrets.token_hex(16)
-            listener = socket.create_server(("127.0.0.1", 0))
-            address = f"127.0.0.1:{listener.getsockname()[1]}#{self._token}"
-        listener.listen(_MAX_FRONTS)
-        listener.settimeout(_ACCEPT_POLL_S)
-        return listener, address
+    def _listen_on_file(self) -> tuple[socket.socket, str]:
+        listener = socket.socket(socket.AF_UNIX)
+        listener.bind(str(self._file))
+        return listener, str(self._file)
+
+    def _listen_on_port(self) -> tuple[socket.socket, str]:
+        self._token = secrets.token_hex(16)
+        with os.fdopen(os.open(self._file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
+            file.write(self._token)
+        listener = socket.socket()
+        if hasattr(socket, "SO_EXCLUSIVEADDRUSE"):  # Windows: nobody else may listen on the same port
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        listener.bind((_LOOPBACK, 0))
+        # The run's journal names the file, not the token: others may read the journal.
+        return listener, f"{_LOOPBACK}:{listener.getsockname()[1]}#{self._file}"
 
     def _accept(self) -> None:
         while not self._closing.is_set():
@@ -105,8 +119,7 @@ class Endpoint:
                 continue
             except OSError:
                 return
-            connection.setblocking(True)
-            front = _Front(connection, self._answer, self._gone)
+            front = _Front(connection, self._answer, self._gone, trusted=not self._token)
             with self._lock:
                 full = len(self._fronts) >= _MAX_FRONTS
                 if not full:
@@ -119,10 +132,10 @@ class Endpoint:
     def _answer(self, front: _Front, message: dict[str, Any]) -> dict[str, Any]:
         if message.get("v") != VERSION:
             return {"error": f"this engine speaks version {VERSION}; say so by 'v' in every message"}
-        if self._token and not front.trusted:
-            front.trusted = secrets.compare_digest(str(message.get("token", "")).encode(), self._token.encode())
-            if not front.trusted:
+        if not front.trusted:
+            if not secrets.compare_digest(str(message.get("token", "")).encode(), self._token.encode()):
                 return {"error": "wrong token"}
+            front.trust()
         name = message.get("command")
         if name == "attach":
             front.lease = message.get("lease") is True
@@ -157,10 +170,13 @@ class _Front:
         connection: socket.socket,
         answer: Callable[[_Front, dict[str, Any]], dict[str, Any]],
         gone: Callable[[_Front], None],
+        *,
+        trusted: bool,
     ) -> None:
         self.lease = False
-        self.trusted = False
+        self.trusted = trusted
         self._connection = connection
+        self._connection.settimeout(None if trusted else _CONNECT_S)
         self._answer = answer
         self._gone = gone
         self._lines: queue.Queue[bytes | None] = queue.Queue()
@@ -171,6 +187,11 @@ class _Front:
         # The writer first: a reader whose front has left already waits for it.
         self._writer.start()
         self._reader.start()
+
+    def trust(self) -> None:
+        """Take the front for the owner's: it may be silent for as long as it likes, and hears what happens."""
+        self.trusted = True
+        self._connection.settimeout(None)
 
     def offer(self, line: bytes) -> None:
         """Queue a line; the oldest goes when the front does not read."""
@@ -193,6 +214,8 @@ class _Front:
                 *lines, buffer = (buffer + data).split(b"\n")
                 for line in lines:
                     self._handle(line)
+                    if not self.trusted:
+                        return
                 if len(buffer) > _MAX_LINE:
                     self.offer(_line({"answer": {"error": f"a line is longer than {_MAX_LINE} bytes"}}))
                     break
@@ -232,25 +255,28 @@ class _Front:
 class EndpointClient:
     """A front's connection to an endpoint.
 
-    :param address: As the engine announces it: the path of a Unix socket, or ``host:port#token``.
+    :param address: As the engine announces it: the path of a Unix socket, or ``host:port#FILE`` with the file of the
+        token.
     :param lease: Whether the run ends when this connection does.
 
     Raises OSError when the engine cannot be reached.
     """
 
     def __init__(self, address: str, *, lease: bool = False) -> None:
-        place, _, token = address.partition("#")
-        if token:
-            host, _, port = place.rpartition(":")
-            self._socket = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
-        else:
+        token = ""
+        if address.startswith("/"):
             self._socket = socket.socket(socket.AF_UNIX)
             try:
                 self._socket.settimeout(_CONNECT_S)
-                self._socket.connect(place)
+                self._socket.connect(address)
             except OSError:
                 self._socket.close()
                 raise
+        else:
+            place, _, file = address.partition("#")
+            token = Path(file).read_text(encoding="ascii")
+            host, _, port = place.rpartition(":")
+            self._socket = socket.create_connection((host, int(port)), timeout=_CONNECT_S)
         self._socket.settimeout(None)
         self.send("attach", lease=lease, token=token)
 
@@ -286,6 +312,15 @@ class EndpointClient:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _private_folder(platform: str = os.name) -> Path:
+    """Make a folder that only its owner can enter: by its mode, on Windows by lying in the profile of its owner."""
+    within: Path | None = None
+    if platform == "nt" and (profile := os.environ.get("LOCALAPPDATA")):
+        within = Path(profile) / "labctl" / "engines"
+        within.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix="labctl-engine-", dir=within))
 
 
 def _line(message: dict[str, Any]) -> bytes:

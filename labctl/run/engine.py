@@ -22,7 +22,10 @@ from labctl.bench.light import LightOnSample
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
+from labctl.job_object import bind_children
+from labctl.processes import end_signals
 from labctl.roles import SafeStep
+from labctl.run.awake import keep_awake
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
@@ -432,12 +435,14 @@ def main(request_file: str) -> int:
     guard.listen()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     guard.quiet(_OPENING_S)
+    if unbound := bind_children():
+        log.warning("children of the engine may outlive it: %s", unbound)
     try:
         request = RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8"))
         engine = Engine(prepare(request), guard, await_front=True)
-        for name in ("SIGTERM", "SIGINT", "SIGHUP"):
-            if hasattr(signal, name):
-                signal.signal(getattr(signal, name), engine.on_signal)
+        for number in end_signals():
+            signal.signal(number, engine.on_signal)
+        keep_awake()
         outcome = engine.run()
     except LabctlError as error:
         outcome = _refused(error)

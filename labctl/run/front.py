@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import queue
 import signal
 import subprocess
@@ -25,8 +26,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labctl.errors import ExitCode
+from labctl.processes import end_signals, start_apart
 from labctl.run.endpoint import EndpointClient
-from labctl.run.guard import own_session
 from labctl.run.request import RunRequest
 
 log = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ LIVENESS_S = 1.0
 START_S = 60.0
 SAFE_S = 30.0
 RECORD_S = 300.0
+_LOOK_S = 0.1
 _GUARD_FILE = Path(__file__).with_name("guard.py")
 _LOG_TAIL = 2000
 
@@ -69,7 +71,7 @@ def run_to_end(
     :param on_event: Called with every event: ``started``, ``phase``, ``stage``, ``point`` (with ``done`` and
         ``planned``), ``aborting``, ``safe_state``.
     :param on_prompt: Asks an operator (only real benches need one); without it every prompt is refused, which aborts.
-    :param forward_signals: Turn INT, TERM and HUP into an abort while the run goes; in the main thread only.
+    :param forward_signals: Turn INT, TERM, HUP and BREAK into an abort while the run goes; in the main thread only.
     :return: The object that ``labctl run --json`` prints: ``run``, ``status``, ``safe_state``, ``points``, ``result``,
         ``warnings``, ``simulated``, ``files``, ``error``..., and ``exit``, the exit code.
     """
@@ -119,10 +121,18 @@ class RunFront:
 
     def events(self) -> Iterator[Event]:
         """Give the events of the run until it has ended; ``started`` comes first, unless the run was refused."""
-        while (event := self._events.get()) is not None:
+        while (event := self._next_event()) is not None:
             if event["event"] == "aborting":
                 self._send_abort(event["reason"])
             yield event
+
+    def _next_event(self) -> Event | None:
+        """Wait for an event. Windows lets no signal in while a thread waits without end, so the wait is cut up."""
+        while True:
+            try:
+                return self._events.get(timeout=_LOOK_S)
+            except queue.Empty:
+                continue
 
     def abort(self, reason: str) -> None:
         """Ask the engine to end the run safely; may be called from a signal handler, and more than once.
@@ -174,7 +184,8 @@ class RunFront:
         with suppress(OSError):
             self._guard.wait()
         for path in (self._folder / "request.json", self._log):
-            path.unlink(missing_ok=True)
+            with suppress(OSError):  # Windows keeps a file that a process has open
+                path.unlink(missing_ok=True)
         with suppress(OSError):
             self._folder.rmdir()
 
@@ -198,12 +209,12 @@ class RunFront:
             "remove": [str(request_file), str(self._log), str(self._folder)],
         }
         with self._log.open("ab") as engine_log:
-            return subprocess.Popen[bytes](
+            return start_apart(
                 [sys.executable, "-I", "-S", str(_GUARD_FILE), json.dumps(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
-                stderr=engine_log,
-                **own_session(),
+                # The guard opens the log by itself; on Windows it could not remove what its parent had opened for it.
+                stderr=engine_log if os.name == "posix" else subprocess.DEVNULL,
             )
 
     def _read_guard(self) -> None:
@@ -296,15 +307,14 @@ class RunFront:
 
 @contextmanager
 def _forwarding(front: RunFront) -> Iterator[None]:
-    """Turn INT, TERM and HUP into an abort for the duration of the block."""
+    """Turn INT, TERM, HUP and, on Windows, BREAK into an abort for the duration of the block."""
 
     def on_signal(number: int, _frame: object) -> None:
         front.abort(signal.Signals(number).name)
 
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    before = {name: signal.signal(getattr(signal, name), on_signal) for name in names}
+    before = {number: signal.signal(number, on_signal) for number in end_signals()}
     try:
         yield
     finally:
-        for name, handler in before.items():
-            signal.signal(getattr(signal, name), handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,8 +1,9 @@
 """The guard: starts the engine, watches it, ends it when it hangs, and has the bench made safe when it is gone.
 
-Run as a program (``python -I -S guard.py CONFIG``), so that it holds nothing but the standard library: whatever breaks
-the engine should not break the guard. CONFIG is a JSON object with ``engine`` and ``safe`` (command lines),
-``liveness_s``, ``start_s``, ``safe_s``, ``record_s``, ``log`` and ``remove`` (files and folders that go at the end).
+Run as a program (``python -I -S guard.py CONFIG``), so that it holds nothing but the standard library and two small
+modules of the same kind, which it loads by their files: whatever breaks the engine should not break the guard. CONFIG
+is a JSON object with ``engine`` and ``safe`` (command lines), ``liveness_s``, ``start_s``, ``safe_s``, ``record_s``,
+``log`` and ``remove`` (files and folders that go at the end).
 
 Engine and safe-state program write JSON lines to their standard output. The guard writes to its own what the front
 needs: ``started``, if the engine died ``safe_state``, then one ``final``. Where instruments live outside the engine,
@@ -11,6 +12,7 @@ The engine is told of that by a line on its own, and begins no plan before: so i
 death to a closed shutter, whenever it dies.
 
 Guard, engine and safe-state program have sessions of their own, so a Ctrl-C in a terminal reaches only the front.
+On Windows each has a console of its own instead, and a job object that ends it with all that it started.
 """
 
 from __future__ import annotations
@@ -23,11 +25,28 @@ import subprocess
 import sys
 import threading
 import time
+from importlib.util import module_from_spec, spec_from_file_location
 
 TYPE_CHECKING = False  # the module typing costs more start-up time than all the rest
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import IO, Any
+
+    from labctl.job_object import JobObject
+
+
+def _beside(name: str) -> Any:
+    """Load a module of the package above by its file: as a program of its own the guard has no search path."""
+    folder = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # noqa: PTH100, PTH120 - costs start-up time
+    spec = spec_from_file_location(f"labctl_guard_{name}", os.path.join(folder, f"{name}.py"))  # noqa: PTH118
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{name}.py is missing in {folder}")
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+processes = _beside("processes")
 
 VERSION = 1
 _POLL_S = 0.1
@@ -46,13 +65,13 @@ class Program:
 
     def __init__(self, command: list[str], log: IO[bytes], *, listens: bool = False) -> None:
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[bytes] = processes.start_apart(
             command,
             stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=log,
-            **own_session(),
         )
+        self._job = _job_of(self.process)
         threading.Thread(target=self._read, name="output of a program", daemon=True).start()
 
     def _read(self) -> None:
@@ -110,10 +129,14 @@ class Program:
     def kill(self) -> None:
         """End the program and whatever it started; one that is stuck in the kernel is left to it."""
         try:
-            if os.name == "posix":
+            if self._job is not None:
+                self._job.terminate()
+            elif os.name == "posix":
                 os.killpg(self.process.pid, signal.SIGKILL)
-            else:
-                self.process.kill()
+        except OSError:
+            pass
+        try:
+            self.process.kill()
         except OSError:
             pass
         self.has_ended(_KILL_WAIT_S)
@@ -174,11 +197,18 @@ class Watch:
         return ""
 
 
-def own_session() -> dict[str, Any]:
-    """Arguments for Popen that detach a child from the terminal's signals."""
+def _job_of(process: subprocess.Popen[bytes]) -> JobObject | None:
+    """Put a program into a job object of its own, to end it with all that it starts; None where that cannot be.
+
+    The job does not end with the guard: an engine whose guard is gone ends its run by itself, safely.
+    """
     if os.name == "posix":
-        return {"start_new_session": True}
-    return {"creationflags": getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)}
+        return None
+    try:
+        return _beside("job_object").job_with(process.pid, kill_on_close=False)
+    except OSError as error:
+        sys.stderr.write(f"labctl guard: {error}; only process {process.pid} itself can be ended\n")
+        return None
 
 
 def say(message: dict[str, Any]) -> None:
@@ -311,7 +341,7 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
     final = watch.final
     if final is None:
         code = engine.process.returncode
-        what = reason or f"the engine ended unexpectedly (exit status {code})"
+        what = reason or f"the engine ended unexpectedly (exit status {processes.status_text(code)})"
         log_text = tail(config["log"])
         safe, recorded = {"state": "not-needed", "steps": []}, None
         if watch.instruments_open:
@@ -319,8 +349,7 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
             safe, recorded = make_safe(standby, order, config, log)
             standby = None
         final = report_death(watch, what, safe, recorded, log_text)
-        if watch.endpoint.startswith("/"):
-            remove([watch.endpoint, os.path.dirname(watch.endpoint)])  # noqa: PTH120 - pathlib costs start-up time
+        remove(traces_of(watch.endpoint))
     if standby is not None:
         standby.dismiss()
         standby.kill()  # it has touched nothing yet
@@ -330,13 +359,21 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
 
 def main(config: dict[str, Any]) -> int:
     """Guard one run; return its exit code."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), signal.SIG_IGN)
+    for number in processes.end_signals():
+        signal.signal(number, signal.SIG_IGN)
     with open(config["log"], "ab") as log:  # noqa: PTH123 - pathlib costs start-up time
+        os.dup2(log.fileno(), 2)
         code = guard_run(config, log)
+    with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
+        os.dup2(nowhere.fileno(), 2)  # Windows keeps a file that anybody has open
     remove(config["remove"])
     return code
+
+
+def traces_of(endpoint: str) -> list[str]:
+    """Get what a dead engine's endpoint leaves: its socket, or on Windows the file of its token, and their folder."""
+    file = endpoint if endpoint.startswith("/") else endpoint.partition("#")[2]
+    return [file, os.path.dirname(file)] if file else []  # noqa: PTH120 - pathlib costs start-up time
 
 
 def remove(paths: list[str]) -> None:

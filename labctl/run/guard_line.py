@@ -10,10 +10,12 @@ import threading
 from typing import Any
 
 from labctl.clock import RealClock
+from labctl.run.pipe_writer import PatientWriter
 
 _EXPECT_WITHIN_S = 0.1
 _ATOMIC_BYTES = 4096
 """A pipe takes lines up to this size whole or not at all (POSIX PIPE_BUF on Linux)."""
+_PATIENCE_S, _PATIENCE_WITH_LONG_LINES_S = 1.0, 30.0
 
 
 class GuardLine:
@@ -22,10 +24,13 @@ class GuardLine:
     A guard that is gone, or does not read, is remembered and never holds up the run.
 
     :param descriptor: File descriptor of the pipe; None for a run without a guard.
+    :param platform: Where this is not POSIX, a thread writes, because a pipe cannot be told not to block.
     """
 
-    def __init__(self, descriptor: int | None = None) -> None:
+    def __init__(self, descriptor: int | None = None, platform: str = os.name) -> None:
         self._descriptor = descriptor
+        self._posix = platform == "posix"
+        self._writer = PatientWriter(descriptor) if descriptor is not None and not self._posix else None
         self.standby_ready = threading.Event()
         """Set once a program stands by that would make the bench safe in the engine's place."""
         self._lock = threading.Lock()
@@ -60,7 +65,10 @@ class GuardLine:
             if self._descriptor is None or self._broken.is_set():
                 return
             try:
-                if len(line) <= _ATOMIC_BYTES:
+                if self._writer is not None:
+                    long = len(line) > _ATOMIC_BYTES
+                    self._writer.write(line, _PATIENCE_WITH_LONG_LINES_S if long else _PATIENCE_S)
+                elif len(line) <= _ATOMIC_BYTES:
                     os.write(self._descriptor, line)
                 else:
                     self._write_long(self._descriptor, line)
@@ -82,6 +90,12 @@ class GuardLine:
         self._progress_by_s = -math.inf
         self.say("quiet", s=duration_s)
 
+    def close(self) -> None:
+        """Say nothing more; for whoever made a line that does not end with the process."""
+        self._broken.set()
+        if self._writer is not None:
+            self._writer.close()
+
     def _write_long(self, descriptor: int, line: bytes) -> None:
         """Only the first and the last message of a run are so long: no light is on, so it may take its time."""
         self._set_blocking(True)
@@ -90,7 +104,7 @@ class GuardLine:
         self._set_blocking(False)
 
     def _set_blocking(self, blocking: bool) -> None:
-        if self._descriptor is not None and os.name == "posix":
+        if self._descriptor is not None and self._posix:
             os.set_blocking(self._descriptor, blocking)
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from labctl.bench.bench import Bench
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig
 from labctl.errors import BenchOpenError, InputError, LabctlError
+from labctl.job_object import bind_children
 from labctl.roles import ROLES
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.request import PreparedRun, RunRequest, prepare
@@ -34,6 +36,8 @@ _CAN_HARM = ("shutter", "detector")
 _IN_PROCESS = "sim:"
 _LOCK_TIMEOUT_S = 2.0
 _LOCK_RETRY_S = 0.05
+_MAY_PASS = (InputError,) if os.name == "posix" else (InputError, BenchOpenError)
+"""What a dead engine may leave behind for a moment: its locks, on Windows also its ports and its library's camera."""
 
 
 def can_harm(role: str) -> bool:
@@ -80,7 +84,7 @@ def _make_role_safe(prepared: PreparedRun, role: str) -> dict[str, Any]:
 
 
 def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
-    """Open one role; the lock of an engine that is just dying may take a moment to go."""
+    """Open one role; what an engine that is just dying held may take a moment to be free."""
     real = RealClock()
     give_up_s = real.now() + _LOCK_TIMEOUT_S
     while True:
@@ -93,7 +97,7 @@ def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
                 owner="safe-state program",
                 only_to_make_safe=True,
             )
-        except InputError:
+        except _MAY_PASS:
             if real.now() > give_up_s:
                 raise
             real.sleep(_LOCK_RETRY_S)
@@ -130,6 +134,8 @@ def main(request_file: str) -> int:
     """Stand by; when told to, make safe, say so, record it."""
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     guard = GuardLine(take_standard_output())
+    if unbound := bind_children():
+        log.warning("children of the safe-state program may outlive it: %s", unbound)
     prepared: PreparedRun | None = None
     problem = ""
     try:

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from labctl.errors import StorageError
+from labctl.run import endpoint as endpoint_module
 from labctl.run.endpoint import VERSION, Endpoint, EndpointClient
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="Unix sockets")
@@ -35,20 +36,46 @@ def lost() -> threading.Event:
     return threading.Event()
 
 
-@pytest.fixture
-def endpoint(lost: threading.Event) -> Iterator[Endpoint]:
-    commands = {"echo": lambda message: {"text": message["text"]}, "refuse": refuse, "break": break_down}
-    served = Endpoint(commands, lost.set)
+COMMANDS = {"echo": lambda message: {"text": message["text"]}, "refuse": refuse, "break": break_down}
+
+
+@pytest.fixture(params=[True, False], ids=["Unix socket", "loopback port"])
+def endpoint(lost: threading.Event, request: pytest.FixtureRequest) -> Iterator[Endpoint]:
+    served = Endpoint(COMMANDS, lost.set, unix_socket=request.param)
     yield served
     served.close()
 
 
-def exchange(endpoint: Endpoint, data: bytes) -> list[dict[str, Any]]:
-    """Send bytes, end the sending, and return all that comes back."""
-    with socket.socket(socket.AF_UNIX) as raw:
-        raw.settimeout(10)
+@pytest.fixture
+def port(lost: threading.Event) -> Iterator[Endpoint]:
+    served = Endpoint(COMMANDS, lost.set, unix_socket=False)
+    yield served
+    served.close()
+
+
+def token_of(endpoint: Endpoint) -> str:
+    return Path(endpoint.address.partition("#")[2]).read_text(encoding="ascii")
+
+
+def connected(endpoint: Endpoint) -> socket.socket:
+    if endpoint.address.startswith("/"):
+        raw = socket.socket(socket.AF_UNIX)
         raw.connect(endpoint.address)
+    else:
+        host, _, number = endpoint.address.partition("#")[0].rpartition(":")
+        raw = socket.create_connection((host, int(number)))
+    raw.settimeout(10)
+    return raw
+
+
+def exchange(endpoint: Endpoint, data: bytes) -> list[dict[str, Any]]:
+    """Send bytes, end the sending, and return all that comes back, but for the answer to the token."""
+    with connected(endpoint) as raw:
+        answers_to_token = 0
         try:
+            if not endpoint.address.startswith("/"):
+                raw.sendall(b'{"v": 1, "command": "attach", "token": "%s"}\n' % token_of(endpoint).encode())
+                answers_to_token = 1
             raw.sendall(data)
             raw.shutdown(socket.SHUT_WR)
         except OSError:
@@ -59,7 +86,10 @@ def exchange(endpoint: Endpoint, data: bytes) -> list[dict[str, Any]]:
                 received += data
         except ConnectionResetError:
             pass
-    return [json.loads(line) for line in received.splitlines()]
+    messages = [json.loads(line) for line in received.splitlines()]
+    if answers_to_token and messages and messages[0].get("answer") == {"attached": True}:
+        return messages[1:]
+    return messages
 
 
 def still_serves(endpoint: Endpoint) -> bool:
@@ -68,7 +98,42 @@ def still_serves(endpoint: Endpoint) -> bool:
 
 
 def test_only_the_owner_gets_in(endpoint):
-    assert stat.S_IMODE(Path(endpoint.address).parent.stat().st_mode) == 0o700
+    folder = Path(endpoint.address.partition("#")[2] or endpoint.address).parent
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_the_address_does_not_tell_the_token(port):
+    assert len(token_of(port)) == 32
+    assert token_of(port) not in port.address
+
+
+@pytest.mark.parametrize("token", ["", "0" * 32, 5, None])
+def test_a_stranger_is_cut_off_and_hears_nothing(port, lost, token):
+    with connected(port) as raw, EndpointClient(port.address) as owner:
+        messages = owner.messages()
+        assert next(messages)["answer"] == {"attached": True}
+        port.publish({"event": "point"})
+        assert next(messages)["event"] == "point"
+        raw.sendall(json.dumps({"v": VERSION, "command": "attach", "lease": True, "token": token}).encode() + b"\n")
+        (line,) = raw.makefile("rb").read().splitlines()
+        assert json.loads(line)["answer"] == {"error": "wrong token"}
+    assert not port.leased.is_set() and not lost.is_set()
+
+
+def test_strangers_who_say_nothing_take_nobodys_place(port, monkeypatch):
+    monkeypatch.setattr(endpoint_module, "_CONNECT_S", 0.2)
+    strangers = [connected(port) for _ in range(16)]
+    for stranger in strangers:
+        assert stranger.recv(100) == b""
+        stranger.close()
+    assert still_serves(port)
+
+
+def test_the_file_of_the_token_lies_in_the_profile_of_its_owner(tmp_path, monkeypatch):
+    monkeypatch.setenv("LOCALAPPDATA", str(tmp_path))
+    folder = endpoint_module._private_folder("nt")
+    assert folder.parent == tmp_path / "labctl" / "engines"
+    assert folder.is_dir()
 
 
 def test_commands_are_answered_in_order(endpoint):
@@ -156,8 +221,9 @@ def test_the_lease_is_lost_with_the_connection(endpoint, lost):
     assert lost.wait(5)
 
 
-def test_what_was_published_before_the_end_arrives(lost):
-    endpoint = Endpoint({}, lost.set)
+@pytest.mark.parametrize("unix_socket", [True, False])
+def test_what_was_published_before_the_end_arrives(lost, unix_socket):
+    endpoint = Endpoint({}, lost.set, unix_socket=unix_socket)
     with EndpointClient(endpoint.address, lease=True) as client:
         assert endpoint.leased.wait(5)
         for number in range(50):
@@ -165,4 +231,4 @@ def test_what_was_published_before_the_end_arrives(lost):
         endpoint.close()
         assert [message["number"] for message in client.messages() if "event" in message] == list(range(50))
     assert not lost.is_set(), "it was the engine that closed"
-    assert not Path(endpoint.address).parent.exists()
+    assert not Path(endpoint.address.partition("#")[2] or endpoint.address).parent.exists()

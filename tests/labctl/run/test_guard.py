@@ -122,6 +122,43 @@ def test_nothing_is_made_safe_when_no_instrument_was_open(watched):
     assert messages[-1]["report"]["safe_state"] == "not-needed"
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "traces"),
+    [
+        ("", []),
+        ("/tmp/a#b/engine", ["/tmp/a#b/engine", "/tmp/a#b"]),
+        ("127.0.0.1:5000#/home/me/engines/x/engine", ["/home/me/engines/x/engine", "/home/me/engines/x"]),
+    ],
+)
+def test_what_the_endpoint_of_a_dead_engine_leaves(endpoint, traces):
+    assert guard.traces_of(endpoint) == traces
+
+
+@pytest.mark.parametrize("refused", [False, True])
+def test_a_program_in_a_job_is_ended_by_its_job_and_by_itself(tmp_path, monkeypatch, refused):
+    class Job:
+        ended = 0
+
+        def terminate(self):
+            self.ended += 1
+            if refused:
+                raise OSError("Windows refuses TerminateJobObject (error 5)")
+
+    job = Job()
+    monkeypatch.setattr(guard, "_job_of", lambda process: job)
+    with (tmp_path / "log").open("wb") as log:
+        program = guard.Program([sys.executable, "-c", DEAF], log)
+    program.kill()
+    assert (job.ended, program.has_ended(0.0)) == (1, True)
+    assert program.await_message("end", 5.0) is None
+    program.process.stdout.close()
+
+
+def test_the_guard_finds_its_modules_without_a_search_path():
+    assert guard._beside("job_object").JobObject.__doc__
+    assert guard.processes.own_session("nt") == {"creationflags": 0x08000200}
+
+
 def test_a_signal_does_not_end_the_guard(tmp_path):
     engine = "import json, os, signal, time; time.sleep(0.3)\n" + "".join(
         f"os.kill(os.getppid(), signal.{name}); " for name in ("SIGINT", "SIGTERM", "SIGHUP")
