@@ -22,6 +22,8 @@ _MODE_WIDTHS = (20.0, 10.0, 5.0, 2.5, 1.5)
 _NEAR_WIDTHS = (2.5, 1.5)
 """The same for the PL line below the threshold, where the modes are faint: its peak may lie beside them."""
 _MIN_FREE = 0.2
+_KNOWN = 0.2
+"""A width that is not known to this share says nothing; far below the threshold the mode is lost in the PL."""
 
 
 def cavity_parts(
@@ -45,16 +47,17 @@ def cavity_parts(
     if not modes.size:
         warning = "no mode stands out above the threshold: its line and Q are not given"
         return SpectralParts(points, warnings=(warning,))
-    line, lines, warnings = _line(wavelength_nm, spectra, lasing, swept, pump, modes, response)
+    line, lines, warnings = _line(wavelength_nm, spectra, lasing, sweep.usable, pump, modes, response)
     width = single_line(wavelength_nm, total).fwhm_nm if line is None else line.fwhm_nm.value
     free, beside = (_between(wavelength_nm, modes, width, choices) for choices in (_MODE_WIDTHS, _NEAR_WIDTHS))
     below = swept & (pump < _PL_ALONE)
     shape, pl_peak = _pl(wavelength_nm[beside], spectra[below][:, beside])
     past = spectra[below].sum(axis=0)
     split = float(past[free] @ past[free]) > 0 and bool(free.any())
-    if modes.size > 1:
-        # The width of several lines at once says nothing.
-        points = tuple(replace(point, fwhm_nm=float("nan")) for point in points)
+    # The width of a mode and the PL together, or of several modes, says nothing.
+    points = tuple(
+        replace(point, fwhm_nm=lines[k].fwhm_nm if k in lines else float("nan")) for k, point in enumerate(points)
+    )
     if split:
         points = tuple(
             _split(point, wavelength_nm, spectrum, past, free, lines.get(k))
@@ -100,7 +103,7 @@ def _line(
     wavelength_nm: Array,
     spectra: Array,
     lasing: NDArray[np.bool_],
-    swept: NDArray[np.bool_],
+    usable: NDArray[np.bool_],
     pump: Array,
     modes: Array,
     response: InstrumentResponse,
@@ -112,10 +115,12 @@ def _line(
     if best is None:
         return None, {}, ("the strongest mode is too narrow or cut by the window: its width and Q are not given",)
     lines: dict[int, LineAt] = {}
-    for k in np.flatnonzero(swept & (pump > CLEARLY_ABOVE)):
+    for k in np.flatnonzero(usable):
         fit = fit_mode(wavelength_nm, spectra[k], mode_nm, modes, response, shapes=(best.shape,))
         # A fit that went to a neighbour, or to the noise, says nothing of this mode.
-        if fit is not None and abs(fit.peak_nm - best.peak_nm) < best.fwhm_nm and 0.3 < fit.fwhm_nm / best.fwhm_nm < 3:
+        if fit is None or abs(fit.peak_nm - best.peak_nm) > best.fwhm_nm:
+            continue
+        if 0.3 < fit.fwhm_nm / best.fwhm_nm < 3 and fit.fwhm_sd_nm < _KNOWN * fit.fwhm_nm:
             lines[int(k)] = LineAt(float(pump[k]), fit.peak_nm, fit.peak_sd_nm, fit.fwhm_nm, fit.fwhm_sd_nm)
     line = line_at_twice_threshold(list(lines.values()), replace(response, shape=best.shape))
     if line is not None and line.fwhm_deconvolved_nm is None:
@@ -136,7 +141,6 @@ def _split(
     scale_error = noise / np.sqrt(square)
     return replace(
         point,
-        fwhm_nm=point.fwhm_nm if line is None else line.fwhm_nm,
         pl_area=scale * area,
         pl_area_error=scale_error * area,
         ase_area=float(np.trapezoid(rest, wavelength_nm)),

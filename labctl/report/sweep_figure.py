@@ -27,6 +27,7 @@ _LOOKS = {
 }
 _OTHER = ("points", "o", style.BLUE, style.BLUE)
 _LARGE_UJ_CM2 = 1000.0
+_LONG_LABEL, _LONG_LABEL_SIZE = 55, 12.5
 _DYNAMIC_RANGE = 3e4
 _SMOOTH_NM = 0.6
 _SMOOTH_SHARE = 0.15
@@ -201,7 +202,7 @@ def _draw_output(
     from matplotlib.container import ErrorbarContainer
 
     style.panel(axes, "b", simulated=simulated, mark=(0.45, 0.45), tilt=22)
-    axes.set_ylabel("Band intensity (counts per pulse)")
+    axes.set_ylabel("Band intensity (counts/pulse)")
     shown = rows.drawable
     if not shown.any():
         axes.set_yticks([])
@@ -291,7 +292,7 @@ def _draw_share(axes: Axes, rows: SweepRows, labels: _Labels, *, simulated: bool
     """(d) Share of the narrow line in the emission."""
     style.panel(axes, "d", simulated=simulated)
     axes.set_ylabel(labels.share)
-    axes.set_xlabel(labels.whole)
+    axes.set_xlabel(labels.whole, fontsize=_LONG_LABEL_SIZE if len(labels.whole) > _LONG_LABEL else None)
     with np.errstate(invalid="ignore", divide="ignore"):
         total = rows.ase + rows.pl
         share = np.where((total > 0) & (rows.fluence > 0) & ~rows.saturated, rows.ase / total, np.nan)
