@@ -39,6 +39,8 @@ class Window(QtWidgets.QMainWindow):
         self._logged: tuple[str, ...] = ()
         self._last_word = ""
         self._ended = False
+        self.last_run = ""
+        """After closing: the run that was shown and goes on, if there is one."""
         self._close_when_started = False
         self.strip, self.prompt, self.setup = Strip(), PromptBar(), SetupPanel(bench)
         self.setup.out.setText(folder)
@@ -197,9 +199,6 @@ class Window(QtWidgets.QMainWindow):
         if self.follower is not None:
             self.follower.close()
         super().closeEvent(a0)
-
-    last_run = ""
-    """After closing: the run that was shown and goes on, if there is one."""
 
     def _show_log(self, now: Following) -> None:
         """Add the lines of the run's journal that are new, and what changed in how the run stands."""
