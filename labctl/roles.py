@@ -29,12 +29,17 @@ class SafeStep:
 
     :param action: What was done, e.g. ``close shutter``.
     :param confirmed: True if the instrument's own read-back says so; False if it does not or cannot.
-    :param evidence: What was sent and what was read back.
+    :param evidence: What was sent and what was read back; line breaks become ``; ``.
     """
 
     action: str
     confirmed: bool
     evidence: str
+
+    def __post_init__(self) -> None:
+        # Steps are printed one to a line, while an error that serves as evidence may have many.
+        lines = [line.strip() for line in self.evidence.splitlines() if line.strip()]
+        object.__setattr__(self, "evidence", "; ".join(lines))
 
 
 @runtime_checkable

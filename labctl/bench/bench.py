@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, TypeVar, cast
@@ -34,7 +35,7 @@ from labctl.roles import (
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.opening import is_simulated, open_laboratory, open_link
 from labctl.transport.session import LaboratoryLink, OpenRequest, Operator, Session
-from labctl.transport.settings import WireSettings
+from labctl.transport.settings import LibrarySettings, WireSettings
 
 log = logging.getLogger(__name__)
 
@@ -268,7 +269,7 @@ class Bench:
                 start_up = getattr(instrument, "start_up", None)
                 if start_up is not None and (dark or role not in _TURNS_UP_THE_LIGHT):
                     start_up()
-                self.identities[role] = instrument.identify()
+                self.identities[role] = _identity_of(instrument)
             except Exception as error:  # as above
                 dark = dark and role != "shutter"
                 if isinstance(error, InstrumentError):
@@ -369,6 +370,11 @@ def _with_warm_up(driver_class: Any, options: dict[str, Any], warm_up: bool) -> 
 
 def _connect(driver_class: Any, request: OpenRequest) -> Instrument:
     clock = request.session.clock
+    if not isinstance(driver_class.LINK, WireSettings | LibrarySettings):
+        raise LabctlError(
+            f"LINK of {driver_class.__name__} is {driver_class.LINK!r}; WireSettings or LibrarySettings were expected",
+            todo="correct the driver",
+        )
     if isinstance(driver_class.LINK, WireSettings):
         adapter: Any = WireAdapter(
             lambda: cast(Any, open_link(request)), driver_class.LINK, clock, f"{request.role} at {request.resource}"
@@ -379,6 +385,15 @@ def _connect(driver_class: Any, request: OpenRequest) -> Instrument:
     if hasattr(instrument, "on_confirmed") and is_simulated(request.resource):
         instrument.on_confirmed = partial(_record_by_hand, request.session)
     return instrument
+
+
+def _identity_of(instrument: Instrument) -> Identity:
+    identity = instrument.identify()
+    if not isinstance(identity, Identity):
+        raise LabctlError(
+            f"identify() returned {identity!r}; a labctl.roles.Identity was expected", todo="correct the driver"
+        )
+    return identity
 
 
 def _record_by_hand(session: Session, asked: str, said: str) -> None:
@@ -392,8 +407,12 @@ def _told(error: Exception) -> Exception:
     if isinstance(error, LabctlError | OSError):
         return error
     log.error("a driver failed in a way it should not", exc_info=error)
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f"{frames[-1].filename}, line {frames[-1].lineno}" if frames else ""
     return LabctlError(
-        f"{type(error).__name__}: {error}", todo="this is a fault in the driver; the log has the details"
+        f"{type(error).__name__}: {error}",
+        where=place,
+        todo="this is a fault in the program at that place; mend it there",
     )
 
 

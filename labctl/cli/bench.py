@@ -7,18 +7,23 @@ from dataclasses import asdict
 from typing import Any
 
 from labctl.bench.bench import Bench
-from labctl.cli.output import print_json, say, show
+from labctl.cli.output import fail, print_json, say, show
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig, load_bench
 from labctl.config.schema import bench_schema
 from labctl.errors import BenchOpenError, ExitCode, LabctlError
 from labctl.roles import SAFE_ORDER
+from labctl.run.safe_program import can_harm
 
 
 def check(name: str, *, as_json: bool) -> int:
     """Open all instruments, ask who they are, leave them safe; exit code 4 if that is not confirmed."""
     config = load_bench(name)
-    bench = Bench.open(config, _clock(config), owner="labctl bench check")
+    try:
+        bench = Bench.open(config, _clock(config), owner="labctl bench check")
+    except BenchOpenError as error:
+        failed = fail(error, as_json=as_json)
+        return int(ExitCode.UNSAFE) if _leaves_harm(error) else failed
     identities = {role: asdict(identity) for role, identity in bench.identities.items()}
     report = bench.make_safe()
     bench.close()
@@ -30,6 +35,12 @@ def check(name: str, *, as_json: bool) -> int:
             show(f"{role:14} " + ", ".join(value for value in identity.values() if value))
         show(f"safe state {report.state}")
     return 0 if report.state == "confirmed" else int(ExitCode.UNSAFE)
+
+
+def _leaves_harm(error: BenchOpenError) -> bool:
+    """Get whether an instrument that can do harm did not open, and so is in a state that nobody knows."""
+    unconfirmed = error.safe_report is not None and error.safe_report.state == "unconfirmed"
+    return unconfirmed or any(can_harm(failure.role) for failure in error.failures)
 
 
 def safe(name: str, *, as_json: bool) -> int:

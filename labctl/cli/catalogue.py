@@ -49,16 +49,22 @@ def _describe(parameter: dict[str, Any]) -> str:
 
 
 def drivers(*, as_json: bool) -> int:
-    """List drivers by role."""
-    found = []
+    """List drivers by name; one that cannot be loaded does not hide the others."""
+    found, failures = [], []
     for name, entry in sorted(driver_entries().items()):
-        driver = entry.load()
+        try:
+            driver = entry.load()
+        except Exception as error:  # a driver of another package may fail in any way at its import
+            failures.append({"name": name, "driver": entry.value, "error": f"{type(error).__name__}: {error}"})
+            continue
         found.append({"name": name, "role": getattr(driver, "ROLE", ""), "text": _first_line(driver)})
     if as_json:
-        print_json({"drivers": found})
+        print_json({"drivers": found, "failures": failures})
         return 0
     for driver in found:
         show(f"{driver['name']:22} {driver['role']:14} {driver['text']}")
+    for failure in failures:
+        say(f"error: {failure['name']} cannot be loaded from {failure['driver']}: {failure['error']}")
     return 0
 
 

@@ -22,7 +22,7 @@ def doctor(*, as_json: bool) -> int:
         "labctl-bench": lambda: importlib.metadata.version("labctl-bench"),
         "pymeasure": lambda: importlib.metadata.version("pymeasure"),
         "visa": _visa,
-        "drivers": lambda: ", ".join(sorted(name for name, entry in driver_entries().items() if entry.load())),
+        "drivers": _drivers,
         "benches": lambda: ", ".join(load_bench(name).name for name in list_shipped("benches")),
         "journal": _journal,
     }
@@ -43,6 +43,20 @@ def _attempt(check: Callable[[], str]) -> tuple[bool, str]:
         return True, check()
     except Exception as error:  # a broken installation fails in unforeseen ways; each is a finding
         return False, f"{type(error).__name__}: {error}"
+
+
+def _drivers() -> str:
+    """Load every driver; what fails is named with its package."""
+    broken: list[str] = []
+    entries = driver_entries()
+    for name, entry in entries.items():
+        try:
+            entry.load()
+        except Exception as error:  # as above
+            broken.append(f"{name} ({entry.value}): {type(error).__name__}: {error}")
+    if broken:
+        raise ImportError("; ".join(broken))
+    return ", ".join(sorted(entries))
 
 
 def _visa() -> str:

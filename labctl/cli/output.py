@@ -86,6 +86,14 @@ def show_files(files: Mapping[str, str]) -> None:
         show(f"{name:8} {_short(path)}")
 
 
+def say_unconfirmed(safe_report: Mapping[str, Any]) -> None:
+    """Print which steps of the safe state nobody has confirmed, and what to do."""
+    say("SAFE STATE UNCONFIRMED: go to the bench and look")
+    for step in safe_report.get("steps", []):
+        if not step["confirmed"]:
+            say(f"  {step['role']}: {step['action']}: {step['evidence']}")
+
+
 def fail(error: LabctlError, *, as_json: bool) -> int:
     """Print an error in the form that was asked for; returns the exit code."""
     if as_json:

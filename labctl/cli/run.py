@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from labctl.cli.output import print_json, result_line, say, show, show_files, show_table
+from labctl.cli.output import print_json, result_line, say, say_unconfirmed, show, show_files, show_table
 from labctl.cli.progress import RunProgress
 from labctl.errors import ConfigError, InputError, Problem
 from labctl.run import front
@@ -159,6 +159,8 @@ def _show_outcome(outcome: dict[str, Any], *, as_json: bool) -> None:
         return
     if outcome["simulated"]:
         show("SIMULATED: emulators, not instruments")
+    if outcome["result"] and outcome["status"] != "finished":
+        show(f"from an incomplete run, {outcome['status']}:")
     for name, entry in outcome["result"].items():
         show(result_line(name, entry))
     points = outcome["points"]
@@ -169,7 +171,7 @@ def _show_outcome(outcome: dict[str, Any], *, as_json: bool) -> None:
     if outcome["error"]:
         _say_error(outcome["status"], outcome["error"])
     if outcome["safe_state"] == "unconfirmed":
-        _say_unconfirmed(outcome)
+        say_unconfirmed(outcome.get("safe_report", {}))
 
 
 def _say_error(label: str, error: dict[str, Any]) -> None:
@@ -177,10 +179,3 @@ def _say_error(label: str, error: dict[str, Any]) -> None:
     for key, name in _ERROR_LINES.items():
         if error.get(key):
             say(f"  {name}: " + str(error[key]).rstrip().replace("\n", "\n    "))
-
-
-def _say_unconfirmed(outcome: dict[str, Any]) -> None:
-    say("SAFE STATE UNCONFIRMED: go to the bench and look")
-    for step in outcome.get("safe_report", {}).get("steps", []):
-        if not step["confirmed"]:
-            say(f"  {step['role']}: {step['action']}: {step['evidence']}")

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from labctl.cli.output import print_json, result_line, say, show, show_files, show_table
+from labctl.cli.output import print_json, result_line, say, say_unconfirmed, show, show_files, show_table
 from labctl.errors import InputError
 from labctl.run.endpoint import EndpointClient
 from labctl.run.finish import analyse_run, report_run
@@ -145,6 +145,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "simulated": run.simulated,
         "points": {"done": sum(run.count(name) for name in run.streams), "planned": planned},
         "safe_state": safe[-1].data.get("state") if safe else None,
+        "safe_report": safe[-1].data if safe else {},
         "result": latest.get("result", {}),
         "warnings": latest.get("warnings", []),
         "incidents": [event.data for event in run.events("incident")],
@@ -165,6 +166,8 @@ def _ask(run: Run, command: str, **data: Any) -> dict[str, Any] | None:
 
 
 def _show_summary(summary: dict[str, Any]) -> None:
+    if summary["result"] and summary["status"] != "finished":
+        show(f"from an incomplete run, {summary['status']}:")
     for name, entry in summary["result"].items():
         show(result_line(name, entry))
     points, progress = summary["points"], summary.get("progress")
@@ -184,3 +187,5 @@ def _show_summary(summary: dict[str, Any]) -> None:
         show(f"incident: {incident.get('error', {}).get('what', incident)}")
     for note in summary["notes"]:
         show(f"note: {note['text']}")
+    if summary["safe_state"] == "unconfirmed":
+        say_unconfirmed(summary["safe_report"])

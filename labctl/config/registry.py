@@ -89,6 +89,9 @@ def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines
     if not isinstance(driver, type):
         return []
     problems: list[Problem] = []
+    said = getattr(driver, "ROLE", role)
+    if said != role:
+        problems.append(problem("driver", f'"{name}", whose ROLE is {said!r}', f"a driver for the role {role}"))
     absent = [method for method in _methods(role) if not callable(getattr(driver, method, None))]
     if absent:
         found = f'"{name}", which has no {", ".join(absent)}'

@@ -53,17 +53,29 @@ class AcmeHygro(Instrument):
                 raise self._error(f"the heater did not switch {'on' if on else 'off'}")
 
     def make_safe(self) -> Sequence[SafeStep]:
-        """Switch the heater off; never raises, so that the other instruments have their turn."""
-        try:
-            with self.adapter.seize():
-                self.heat(False)
-            return [SafeStep("heater off", True, str(self.adapter.last))]
-        except Exception as error:
-            return [SafeStep("heater off", False, str(error))]
+        """Switch the heater off, with a second try; never raises, so that the other instruments have their turn."""
+        evidence = []
+        for _ in range(2):
+            try:
+                with self.adapter.seize():
+                    self.heat(False)
+                return [SafeStep("heater off", True, str(self.adapter.last))]
+            except Exception as error:
+                evidence.append(str(error))
+                self._reconnect(evidence)
+        return [SafeStep("heater off", False, "; ".join(evidence))]
 
     def close(self) -> None:
         """Release the connection."""
         self.adapter.close()
+
+    def _reconnect(self, evidence: list[str]) -> None:
+        """Make the connection anew: a port that was unplugged does not come back by itself."""
+        try:
+            with self.adapter.seize():
+                self.adapter.reconnect()
+        except Exception as error:
+            evidence.append(str(error))
 
     def _ask(self, word: str) -> str:
         with self.adapter.exclusive():
