@@ -15,6 +15,7 @@ TYPE_CHECKING = False  # see labctl.processes
 if TYPE_CHECKING:
     from typing import Any
 
+BREAKAWAY_OK = 0x00000800
 KILL_ON_JOB_CLOSE = 0x00002000
 EXTENDED_LIMIT_INFORMATION = 9
 _PROCESS_TERMINATE = 0x0001
@@ -65,7 +66,7 @@ class ExtendedLimits(ctypes.Structure):
 
 
 class JobObject:
-    """A job without a name; no child inherits its handle.
+    """A job without a name; no child inherits its handle. Who is started apart (labctl.processes) is let out of it.
 
     :param kill_on_close: Whether its processes end with the last handle on it, i.e. with the process that made it.
         Otherwise they go on.
@@ -78,16 +79,15 @@ class JobObject:
         self._handle: int | None = self._kernel.CreateJobObjectW(None, None)
         if not self._handle:
             raise refused("CreateJobObject")
-        if kill_on_close:
-            limits = ExtendedLimits()
-            limits.basic.limit_flags = KILL_ON_JOB_CLOSE
-            size = ctypes.sizeof(limits)
-            if not self._kernel.SetInformationJobObject(
-                self._handle, EXTENDED_LIMIT_INFORMATION, ctypes.byref(limits), size
-            ):
-                error = refused("SetInformationJobObject")
-                self.close()
-                raise error
+        limits = ExtendedLimits()
+        limits.basic.limit_flags = BREAKAWAY_OK | (KILL_ON_JOB_CLOSE if kill_on_close else 0)
+        size = ctypes.sizeof(limits)
+        if not self._kernel.SetInformationJobObject(
+            self._handle, EXTENDED_LIMIT_INFORMATION, ctypes.byref(limits), size
+        ):
+            error = refused("SetInformationJobObject")
+            self.close()
+            raise error
 
     def take(self, process_id: int) -> None:
         """Put a process into the job, with all that it starts from now on; raises OSError if Windows refuses.
@@ -153,10 +153,10 @@ _mine: list[JobObject] = []
 
 
 def bind_children(platform: str = os.name, kernel: Any = None) -> str:
-    """Have everything that this process starts from now on die with it; returns why that cannot be, or an empty text.
+    """Have what this process starts from now on die with it; returns why that cannot be, or an empty text.
 
     This process enters a job that ends with its only handle, and that handle is this process's own: no child can be
-    started before it is in the job. Nothing is done on POSIX. Not for a process that starts guards.
+    started before it is in the job. Only what is started apart is let out. Nothing is done on POSIX.
     """
     if platform == "posix" or _mine:
         return ""

@@ -59,15 +59,17 @@ def no_window(platform: str = os.name) -> dict[str, Any]:
 def start_apart(
     command: list[str],
     *,
+    risk: str = "if that job is ended, guard and engine end with it, and nobody closes the shutter",
     platform: str = os.name,
     popen: Callable[..., subprocess.Popen[bytes]] = subprocess.Popen,
     **arguments: Any,
 ) -> subprocess.Popen[bytes]:
-    """Start a program that is to outlive whoever starts it: in a session of its own and, on Windows, in no job of ours.
+    """Start a program that may outlive whoever starts it: in a session of its own and, on Windows, in no job of theirs.
 
     A job on Windows may end all its processes with its owner, e.g. those of an ssh session or of a test runner. Where
     the job lets nobody out, the program is started in it all the same, and a warning says so.
 
+    :param risk: What that means, for the warning.
     :param arguments: For Popen.
     """
     arguments |= own_session(platform)
@@ -81,9 +83,9 @@ def start_apart(
     import logging  # seldom needed, and slow to import
 
     logging.getLogger(__name__).warning(
-        "process %d had to be started inside the job object of its parent: if whatever made that job ends it, "
-        "guard and engine end with it and nobody closes the shutter; start labctl from an ordinary console",
+        "process %d had to be started inside the job object of its parent: %s; an ordinary console has no such job",
         program.pid,
+        risk,
     )
     return program
 

@@ -8,18 +8,25 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Sequence
-from pathlib import Path
+import subprocess
+from collections.abc import Callable, Sequence
+from pathlib import Path, PureWindowsPath
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from labctl.errors import InputError
+from labctl.processes import no_window
 
 log = logging.getLogger(__name__)
 
 _SHARED_BY_NOBODY = ("sim:", "operator:")
 _FOR_ALL_USERS = 0o1777
 _FILE_FOR_ALL_USERS = 0o666
+_USERS = "*S-1-5-32-545"
+"""The group of all users, by its number: its name depends on the language of Windows."""
+_RIGHTS_S = 10.0
+_WINDOWS_PATH = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _LOOPBACK = re.compile(r"localhost|127\.\d+\.\d+\.\d+|\[?::1\]?|0\.0\.0\.0", re.IGNORECASE)
 
 
@@ -84,9 +91,12 @@ def lock_folder() -> Path:
 
 def canonical(resource: str) -> str:
     """Get one name for all names of the same place, as far as that is known without asking a name server."""
-    if match := re.fullmatch(r"(?:serial:|(?i:ASRL)(?=/|(?i:COM)))(.+?)(?:::(?i:INSTR))?", resource):
-        port = match[1]
-        return f"serial:{os.path.realpath(port) if port.startswith('/') else port.upper()}"
+    if match := re.fullmatch(r"(?:serial:|(?i:ASRL)(?=/|\\|(?i:COM)))(.+?)(?:::(?i:INSTR))?", resource):
+        return f"serial:{_canonical_port(match[1])}"
+    if match := re.fullmatch(r"(?i:ASRL)0*(\d+)(?:::(?i:INSTR))?", resource):
+        return f"serial:COM{match[1]}"  # as VISA numbers the ports of Windows
+    if resource.startswith("sdk:") and _WINDOWS_PATH.match(resource[4:]):
+        return f"sdk:{PureWindowsPath(resource[4:]).as_posix().lower()}"
     address = r"(?:socket|sim\+tcp)://(?P<host>.+):(?P<port>\d+)"
     visa_socket = r"(?i:TCPIP\d*::(?P<host>.+)::(?P<port>\d+)::SOCKET)"
     for form in (address, visa_socket):
@@ -99,6 +109,13 @@ def canonical(resource: str) -> str:
     return resource
 
 
+def _canonical_port(port: str) -> str:
+    """Get one name of a serial port: ``COM12``, ``com12`` and ``\\\\.\\COM12`` are one, a link is what it leads to."""
+    if port.startswith("/") and not port.startswith("//"):
+        return os.path.realpath(port)
+    return re.sub(r"^(?:\\\\|//)[.?][\\/]", "", port).upper()
+
+
 def _canonical_host(host: str) -> str:
     own = {name.lower() for name in (socket.gethostname(), socket.gethostname().partition(".")[0])}
     return "localhost" if _LOOPBACK.fullmatch(host) or host.lower() in own else host.lower()
@@ -108,8 +125,19 @@ def _make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    if os.name != "nt":
+    if os.name == "nt":
+        _open_to_all_on_windows(folder)
+    else:
         folder.chmod(_FOR_ALL_USERS)
+
+
+def _open_to_all_on_windows(folder: Path, run: Callable[..., Any] = subprocess.run) -> None:
+    """Let every user write what another one left there: modes mean nothing on Windows, its own tool sets the rights."""
+    command = ["icacls", str(folder), "/grant", f"{_USERS}:(OI)(CI)M", "/Q"]
+    try:
+        run(command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_RIGHTS_S, check=True, **no_window())
+    except (OSError, subprocess.SubprocessError) as error:
+        log.warning("other users of this computer may find their instruments locked: %s: %s", folder, error)
 
 
 def _lock_path(resource: str) -> Path:

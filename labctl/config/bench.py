@@ -46,15 +46,16 @@ KEEPABLE_PARTS = ("cooler", "lamp", "heater")
 
 _RESOURCE_FORMS = (
     "sim:, sim+tcp://host:port, a VISA name such as USB0::0x1313::0x8078::P0012345::INSTR, "
-    "serial:/dev/ttyUSB0, socket://host:port, sdk:NAME, operator:"
+    "serial:/dev/ttyUSB0 or serial:COM3, socket://host:port, sdk:NAME or sdk:FILE, operator:"
 )
 _RESOURCES = (
     r"sim:[^\s]*",
     r"(?:sim\+tcp|socket)://(?:\[[0-9A-Fa-f:]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}",
     r"serial:[^\s]+",
+    r"sdk:(?:/|~/|[A-Za-z]:[\\/]|\\\\)[^\x00-\x1f<>\"|?*]*[^\x00-\x20<>\"|?*]",  # a file, blanks in its path
     r"operator:",
     r"sdk:[A-Za-z0-9_.:/-]+",
-    r"(?i:ASRL|GPIB|USB|TCPIP|VXI|PXI|FIREWIRE)[A-Za-z0-9/_.-]*(?:::[^\s:]+)*::(?i:INSTR|SOCKET|RAW|INTFC)",
+    r"(?i:ASRL|GPIB|USB|TCPIP|VXI|PXI|FIREWIRE)[A-Za-z0-9/\\_.-]*(?:::[^\s:]+)*::(?i:INSTR|SOCKET|RAW|INTFC)",
 )
 
 

@@ -121,6 +121,8 @@ def _syntax_problem(file: str, message: str, line: int, column: int, kept: list[
     quantity = _UNQUOTED_QUANTITY.match(written)
     if quantity is not None:
         return Problem(file, line, "syntax", found, f'a quantity in quotes: "{quantity.group(1)}"')
+    if "\\" in message:
+        return Problem(file, line, "syntax", found, r"in a path / or, in single quotes, \: 'C:\data\run.toml'")
     start = next((first for first, last in lines.statements if first < line <= last), None)
     allowed = f"valid TOML; the value begins in line {start}" if start else "valid TOML, such as key = value"
     return Problem(file, line, "syntax", found, allowed)

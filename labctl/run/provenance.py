@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.processes import no_window
 from labctl.run.plan import Plan
 from labctl.run.pymeasure_bridge import parameter_units
 from labctl.run.request import PreparedRun
@@ -114,10 +115,11 @@ def _git(folder: Path) -> dict[str, Any]:
             [program, "-C", str(folder), *arguments],
             capture_output=True,
             stdin=subprocess.DEVNULL,
-            text=True,
+            encoding="utf-8",
             errors="replace",
             timeout=_GIT_TIMEOUT_S,
             check=True,
+            **no_window(),
         )
         return done.stdout
 

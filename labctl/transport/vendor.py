@@ -8,7 +8,6 @@ import mmap
 import os
 import queue
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from labctl.errors import ConnectionLost, Exchange, InputError, InstrumentError, InstrumentTimeout
+from labctl.job_object import JobObject, job_with
+from labctl.processes import start_apart, status_text
 from labctl.transport import vendor_host
 from labctl.transport.call_table import DTYPES, ITEM_SIZES, check_call, parameters_of
 from labctl.transport.settings import LibrarySettings, Parameter
@@ -129,9 +130,11 @@ class SharedBlock:
 class VendorHost:
     """A :class:`labctl.transport.link.LibraryChannel` over a child process that holds the library.
 
-    The process belongs to this object: :meth:`close` ends it, a call that does not come back in time has it killed,
-    and it ends by itself when this process dies. A thread of this process reads its replies and so notices its death
-    at once; the thread ends with the process. Calls are serialised, as vendor libraries are not thread-safe.
+    The process belongs to this object: :meth:`close` ends it, a call that does not come back in time has it killed
+    with all that the library started, and it ends by itself when this process dies: not at once, because a camera
+    whose library was never shut down may stay blocked, but once its farewell is said. A thread of this process reads its replies and so
+    notices its death at once; the thread ends with the process. Calls are serialised, as vendor libraries are not
+    thread-safe.
 
     Scalars and text travel as JSON. Arrays lie in a file that both processes map; the library writes into it, and
     they are copied once, out of it.
@@ -150,6 +153,7 @@ class VendorHost:
         self._complaints = self._folder / "stderr"
         self._block = SharedBlock(self._folder)
         self._ended = ""
+        self._job: JobObject | None = None
         self._replies: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
         try:
             self._process = self._start()
@@ -213,22 +217,27 @@ class VendorHost:
                 self._kill()
         if process is not None and process.poll() is not None:
             self._reader.join(_KILL_TIMEOUT_S)
-            process.stdin.close()
-            process.stdout.close()
+            for pipe in (process.stdin, process.stdout):
+                try:
+                    pipe.close()
+                except OSError:  # what could not be sent is still in its buffer
+                    pass
+        if self._job is not None:
+            self._job.close()
         self._block.close()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _start(self) -> subprocess.Popen[bytes]:
         # A session of its own: Ctrl-C in the terminal is for the engine, which then calls the library to stop.
         with self._complaints.open("wb") as complaints:
-            process = subprocess.Popen(
-                [sys.executable, "-I", "-B", vendor_host.__file__, str(self._folder)],
+            process = start_apart(
+                [sys.executable, "-I", "-B", "-X", "utf8", vendor_host.__file__, str(self._folder)],
+                risk=f"if this process dies, {self.settings.name} is not shut down",
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=complaints,
-                start_new_session=True,
-                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
+        self._job = _job_of(process.pid)
         self._reader = threading.Thread(
             target=self._read, args=(process,), name=f"replies of {self.settings.name}", daemon=True
         )
@@ -337,6 +346,11 @@ class VendorHost:
 
     def _kill(self) -> None:
         self._ended = self._ended or "its process was killed"
+        if self._job is not None:
+            try:
+                self._job.terminate()
+            except OSError as error:
+                log.warning("%s: %s", self.name, error)
         self._process.kill()
         try:
             self._process.wait(_KILL_TIMEOUT_S)
@@ -348,7 +362,7 @@ class VendorHost:
             self._reader.join(_KILL_TIMEOUT_S)  # it is about to say how the process ended
         complaint = ""
         if self._complaints.is_file():
-            complaint = self._complaints.read_text(errors="replace").strip()[-_COMPLAINT_LENGTH:]
+            complaint = self._complaints.read_text(encoding="utf-8", errors="replace").strip()[-_COMPLAINT_LENGTH:]
         return ConnectionLost(
             f"{self.settings.name} is gone: {self._ended or 'its process ended'}"
             + (f"; it said: {complaint}" if complaint else ""),
@@ -359,8 +373,19 @@ class VendorHost:
         )
 
 
-def _how_it_ended(code: int) -> str:
-    if code >= 0:
-        return f"ended with exit code {code}"
-    names = {int(known): known.name for known in signal.Signals}
-    return f"was ended by {names.get(-code, f'signal {-code}')}" if os.name == "posix" else f"ended with {code}"
+def _how_it_ended(code: int, platform: str = os.name) -> str:
+    if platform == "posix" and code < 0:
+        number, _, name = status_text(code).partition(", ")
+        return f"was ended by {name or f'signal {-int(number)}'}"
+    return f"ended with exit code {status_text(code, platform)}"
+
+
+def _job_of(process_id: int, platform: str = os.name, kernel: Any = None) -> JobObject | None:
+    """Put the process into a job, to end it with all that the library starts; None on POSIX or where it is refused."""
+    if platform == "posix":
+        return None
+    try:
+        return job_with(process_id, kill_on_close=False, kernel=kernel)
+    except OSError as error:
+        log.warning("%s; only process %d itself can be ended", error, process_id)
+        return None

@@ -51,6 +51,9 @@ _CTYPES: dict[str, Any] = {
 }
 _DYNAMIC_LIBRARY: Callable[[str], Any] = getattr(ctypes, "WinDLL", ctypes.CDLL)
 
+_NO_BOXES = 0x8003
+"""SEM_FAILCRITICALERRORS, SEM_NOGPFAULTERRORBOX, SEM_NOOPENFILEERRORBOX of winbase.h."""
+
 _UNTOUCHED: dict[str, Any] = {"out": 0, "text_out": "", "array_out": None, "struct_out": []}
 
 Signature = list[list[str]]
@@ -208,7 +211,10 @@ def main() -> None:
     """Serve one library until the pipe closes."""
     requests, replies = _take_pipes()
     faulthandler.enable()
-    for name in ("SIGINT", "SIGHUP"):
+    if sys.platform == "win32":
+        # No box on the screen may keep a library that failed from failing, nor its process from ending.
+        ctypes.WinDLL("kernel32").SetErrorMode(_NO_BOXES)
+    for name in ("SIGINT", "SIGHUP", "SIGBREAK"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     inbox: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
@@ -246,6 +252,8 @@ def _read(requests: BinaryIO, inbox: queue.SimpleQueue[dict[str, Any] | None], f
 def _leave(folder: str) -> None:
     """End the process although the library does not come back."""
     shutil.rmtree(folder, ignore_errors=True)
+    if sys.platform == "win32":
+        os.kill(os.getpid(), signal.SIGTERM)  # at once; an exit there would first ask the library that hangs
     os._exit(1)
 
 
@@ -296,8 +304,9 @@ def _reply(replies: BinaryIO, message: dict[str, Any]) -> None:
     try:
         replies.write(json.dumps(message).encode() + b"\n")
         replies.flush()
-    except BrokenPipeError:
-        # The engine is gone; the reading thread has noticed it too and will end the process.
+    except OSError:
+        # The engine is gone: a broken pipe, on Windows also an invalid argument. The reading thread has noticed it too
+        # and will end the process.
         pass
 
 

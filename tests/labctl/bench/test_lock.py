@@ -123,6 +123,11 @@ def test_a_folder_that_cannot_be_written(own_state: Path) -> None:
         ("sim+tcp://[::1]:4000", "socket://LOCALHOST:04000"),
         ("socket://bench.lab:4000", "TCPIP0::Bench.lab::4000::SOCKET"),
         ("serial:COM3", "ASRLcom3::INSTR"),
+        ("serial:COM3", "serial:com3"),
+        ("serial:COM3", "ASRL3::INSTR"),
+        ("serial:COM12", r"serial:\\.\COM12"),
+        ("ASRL12::INSTR", r"ASRL\\.\com12::INSTR"),
+        (r"sdk:C:\Program Files\Andor SDK\atmcd64d.dll", "sdk:c:/program files/andor sdk/ATMCD64D.DLL"),
         ("serial:/dev/ttyUSB0", "ASRL/dev/ttyUSB0::INSTR"),
         ("USB0::0x1313::0x8078::P001::INSTR", "usb::0x1313::0x8078::p001::instr"),
         ("TCPIP0::127.0.0.1::inst0::INSTR", "TCPIP::localhost::INST0::INSTR"),
@@ -145,6 +150,7 @@ def test_one_place_has_one_lock_whatever_it_is_called(one: str, other: str) -> N
         ("socket://localhost:4000", "socket://localhost:4001"),
         ("socket://bench:4000", "socket://bench2:4000"),
         ("serial:COM1", "serial:COM10"),
+        ("serial:COM1", "ASRL10::INSTR"),
         ("USB0::0x1313::0x8078::P001::INSTR", "USB1::0x1313::0x8078::P001::INSTR"),
         ("GPIB0::1::INSTR", "GPIB0::10::INSTR"),
         ("sdk:andor", "sdk:other"),
@@ -163,6 +169,23 @@ def test_a_serial_port_by_its_link_is_the_port(tmp_path: Path) -> None:
     port.touch()
     link.symlink_to(port)
     assert lock.canonical(f"serial:{link}") == lock.canonical(f"serial:{port}")
+
+
+def test_on_windows_all_users_may_write_the_locks(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    asked: list[list[str]] = []
+
+    def icacls(command: list[str], *, check: bool, timeout: float, **arguments: object) -> None:
+        assert check and timeout > 0
+        asked.append(command)
+
+    lock._open_to_all_on_windows(tmp_path, icacls)
+    assert asked == [["icacls", str(tmp_path), "/grant", "*S-1-5-32-545:(OI)(CI)M", "/Q"]]
+
+    def missing(command: list[str], **arguments: object) -> None:
+        raise FileNotFoundError("icacls")
+
+    lock._open_to_all_on_windows(tmp_path, missing)
+    assert "may find their instruments locked" in caplog.text
 
 
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no modes")

@@ -254,6 +254,15 @@ def test_what_may_stay_on_must_be_on_the_bench() -> None:
         "socket://[::1]:4001",
         "serial:/dev/ttyUSB0",
         "serial:COM3",
+        "serial:com12",
+        r"serial:\\.\COM12",
+        "ASRL3::INSTR",
+        "ASRLCOM3::INSTR",
+        r"ASRL\\.\COM12::INSTR",
+        r"sdk:C:\Program Files\Andor SDK\atmcd64d.dll",
+        "sdk:C:/Program Files/Andor SDK/atmcd64d.dll",
+        r"sdk:\\server\share\x.dll",
+        "sdk:/usr/local/lib/my andor/libandor.so",
         "USB0::0x1313::0x8078::P0012345::INSTR",
         "ASRL/dev/ttyS0::INSTR",
         "TCPIP::192.168.0.7::5025::SOCKET",
@@ -261,7 +270,7 @@ def test_what_may_stay_on_must_be_on_the_bench() -> None:
     ],
 )
 def test_forms_of_a_resource(resource: str) -> None:
-    bench = parse_bench(edited(('resource = "sim:"', f'resource = "{resource}"')), "bench.toml")
+    bench = parse_bench(edited(('resource = "sim:"', f"resource = '{resource}'")), "bench.toml")
     assert bench.instruments["attenuator"].resource == resource
     assert bench.instruments["attenuator"].is_simulated == resource.startswith("sim")
 

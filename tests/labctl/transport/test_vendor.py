@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from labctl.clock import RealClock
 from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
+from labctl.transport import vendor
 from labctl.transport.opening import open_link
 from labctl.transport.session import OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, Parameter, WireSettings
@@ -286,6 +287,53 @@ def test_a_dying_engine_has_the_library_shut_down(tmp_path: Path, farewell: tupl
     assert wait_until_gone(host.process_id)
     assert library.with_suffix(".diary").read_text().splitlines() == made
     host.close()
+
+
+class Job:
+    """The job object of a host, as on Windows."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def terminate(self) -> None:
+        self.asked.append("terminate")
+
+    def close(self) -> None:
+        self.asked.append("close")
+
+
+def test_a_library_that_hangs_is_ended_by_its_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job()
+    monkeypatch.setattr(vendor, "_job_of", lambda process_id: job)
+    host = VendorHost(LIBC, LIBC.files["linux"])
+    with pytest.raises(InstrumentTimeout):
+        host.call("sleep", 60, timeout_s=0.2)
+    host.close()
+    assert job.asked == ["terminate", "close"]
+
+
+def test_a_host_in_no_job_works_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    class Kernel:
+        def CreateJobObjectW(self, security: None, name: None) -> int:
+            return 0
+
+    assert vendor._job_of(99, "nt", Kernel()) is None
+    assert "only process 99" in caplog.text
+    assert vendor._job_of(99, "posix", None) is None
+
+
+@pytest.mark.parametrize(
+    ("code", "platform", "said"),
+    [
+        (3, "posix", "ended with exit code 3"),
+        (-6, "posix", "was ended by SIGABRT"),
+        (-99, "posix", "was ended by signal 99"),
+        (0xC0000005, "nt", "ended with exit code 0xC0000005, access violation"),
+        (1, "nt", "ended with exit code 1"),
+    ],
+)
+def test_how_the_process_of_a_library_ended(code: int, platform: str, said: str) -> None:
+    assert vendor._how_it_ended(code, platform) == said
 
 
 def test_ctrl_c_in_the_terminal_does_not_reach_the_library(libc: VendorHost) -> None:
