@@ -13,6 +13,7 @@ from labctl.errors import InputError
 from labctl.gui.qt import Qt, QtCore, QtGui, QtWidgets
 from labctl.gui.theme import DARK, LIGHT, apply
 from labctl.gui.window import Window
+from labctl.processes import end_signals
 
 log = logging.getLogger(__name__)
 
@@ -76,10 +77,9 @@ def _survive_faults(window: Window) -> None:
 
 
 def _end_on_signals(window: Window) -> QtCore.QTimer:
-    """Close the window on INT, TERM and HUP; Python sees them only when its own code runs, so a timer runs some."""
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        if hasattr(signal, name):
-            signal.signal(getattr(signal, name), lambda *_: window.close())
+    """Close the window on INT, TERM, HUP and BREAK; Python sees them only when its own code runs, so a timer runs some."""
+    for number in end_signals():
+        signal.signal(number, lambda *_: window.close())
     timer = QtCore.QTimer()
     timer.timeout.connect(lambda: None)
     timer.start(_SIGNAL_LOOK_MS)

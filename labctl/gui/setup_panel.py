@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from pathlib import Path
 from typing import Any
 
 from labctl.config.locate import list_shipped
@@ -220,7 +221,7 @@ class SetupPanel(QtWidgets.QFrame):
             self._say("✕ the run did not begin", list(found.lines))
             self.said.emit(f"the run did not begin: {found.lines[0]}")
         else:
-            self._say("✓ started", [str(answer["run"])])
+            self._say("✓ started", [_short(str(answer["run"]))])
             self.started.emit(str(answer["run"]))
         self._refresh()
 
@@ -249,6 +250,11 @@ class SetupPanel(QtWidgets.QFrame):
         """End what is at work; a run that has begun goes on."""
         self.checker.drop()
         self.starter.drop()
+
+
+def _short(path: str) -> str:
+    """Write a path as seen from the working directory, where it lies in there."""
+    return str(Path(path).relative_to(Path.cwd())) if Path(path).is_relative_to(Path.cwd()) else path
 
 
 def _scrolled(widget: QtWidgets.QWidget) -> QtWidgets.QScrollArea:

@@ -52,7 +52,7 @@ class Strip(QtWidgets.QWidget):
         self.run, self.points = Chip("RUN"), Chip("PROGRESS")
         self.shutter, self.safe = Chip("SHUTTER"), Chip("SAFE STATE")
         self.simulated = Chip("INSTRUMENTS")
-        self.simulated.show_word(Word("◇", "SIMULATED", WARN, "emulators, no light"))
+        self.simulated.show_word(Word("◇", "SIMULATED", WARN, "emulators take part"))
         self.simulated.setVisible(False)
         self.bar = QtWidgets.QProgressBar()
         self.bar.setRange(0, _STEPS)

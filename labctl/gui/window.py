@@ -54,7 +54,7 @@ class Window(QtWidgets.QMainWindow):
         self._connect()
         self.setWindowTitle(title_of(None))
         self.strip.show_state(None, self._clock.wall())
-        self.say(f"runs that go on are looked for in {Path(folder).absolute()}")
+        self.say(f"runs that go on are looked for in {folder}")
         self.timer = QtCore.QTimer(self)
         self.timer.setInterval(TICK_MS)
         self.timer.timeout.connect(self.tick)
