@@ -34,6 +34,7 @@ from procedures.sweep.checks import (
     check_band,
     check_line_in_window,
     check_numbers,
+    check_pulses,
     line_refusals,
     listed_warnings,
     operator_warnings,
@@ -161,7 +162,7 @@ class FluenceSweep(SweepProcedure):
         window_nm = bench.spectrometer.window_nm if bench.spectrometer else None
         without_line = line_refusals(self._line_nm, self.centre_wavelength, window_nm)
         rate_hz = bench.laser.repetition_rate_hz if bench.laser else 0.0
-        few_pulses = pulse_warnings(rate_hz, exposure_min_s)
+        check_pulses(rate_hz, exposure_min_s)
         ladder = self._ladder = ExposureLadder.of_whole_pulses(exposure_min_s, exposure_max_s, rate_hz)
         chosen = filter_position(bench, self.filter)
         self.filter = chosen.name if chosen is not None else None
@@ -176,7 +177,7 @@ class FluenceSweep(SweepProcedure):
         warnings = [
             *order_warnings(self.order),
             *listed_warnings(self.fluences),
-            *few_pulses,
+            *pulse_warnings(rate_hz, ladder.shortest_s),
             *operator_warnings(self.scatter_frames, simulated=needs_laboratory(bench)),
         ]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0

@@ -98,15 +98,19 @@ def listed_warnings(fluences: Sequence[float] | None) -> list[str]:
     return [f"{len(fluences)} listed fluences give no threshold: its fit needs at least {MIN_POINTS} different ones"]
 
 
-def pulse_warnings(repetition_rate_hz: float, exposure_min_s: float) -> list[str]:
-    """Warn of exposures with few pulses; raises InputError if they hold none."""
-    pulses = repetition_rate_hz * exposure_min_s
-    if pulses < 1:
+def check_pulses(repetition_rate_hz: float, exposure_min_s: float) -> None:
+    """Refuse exposures that hold no pulse; raises InputError. A bench without a laser (0 Hz) is refused elsewhere."""
+    if 0 < repetition_rate_hz * exposure_min_s < 1:
         raise InputError(
             f"the shortest exposure of {exposure_min_s:g} s holds no pulse at {repetition_rate_hz:g} Hz",
             where="parameters of fluence-sweep",
             todo=f"set exposure-min to {FEW_PULSES / repetition_rate_hz:g} s or more",
         )
+
+
+def pulse_warnings(repetition_rate_hz: float, shortest_s: float) -> list[str]:
+    """Warn of exposures with few pulses."""
+    pulses = repetition_rate_hz * shortest_s
     if pulses >= FEW_PULSES * 0.999:
         return []
     return [

@@ -46,3 +46,22 @@ def test_the_bound_of_the_light_holds_a_reading_with_every_retake():
     few, many = (plan(pulses=pulses) for pulses in (100, 1100))
     longer_s = meter_reading_s(bench, 1100) - meter_reading_s(bench, 100)
     assert many.open_s - few.open_s == pytest.approx((1 + RETAKES) * longer_s * 35)
+
+
+def test_few_pulses_are_counted_as_the_ladder_has_them():
+    parameters = {"exposure_min": "0.13 s", "exposure_max": "0.13 s"}
+    found = FluenceSweep(**parameters).plan(load_bench("simulated-ns"), load_sample("cdzns-zns"))
+    assert any("holds 3 pulses only" in text for text in found.warnings)
+    with pytest.raises(InputError, match=r"0\.03 s holds no pulse at 20 Hz"):
+        FluenceSweep(exposure_min="30 ms").plan(load_bench("simulated-ns"), load_sample("cdzns-zns"))
+
+
+@pytest.mark.parametrize("bench", ["simulated-rings", "simulated-vcsel", "simulated-ns", "simulated-fibre"])
+def test_every_bench_plans_its_own_sample_without_a_word(bench: str):
+    config = load_bench(bench)
+    assert config.default_sample is not None
+    found = FluenceSweep().plan(config, load_sample(config.default_sample))
+    assert found.warnings == ()
+    assert config.limits is not None
+    assert found.dose_j_cm2 <= config.limits.dose_per_spot_j_cm2
+    assert found.bounds["fluence_uj_cm2"][1] <= config.limits.fluence_uj_cm2
