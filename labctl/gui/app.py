@@ -77,7 +77,7 @@ def _survive_faults(window: Window) -> None:
 
 
 def _end_on_signals(window: Window) -> QtCore.QTimer:
-    """Close the window on INT, TERM, HUP and BREAK; Python sees them only when its own code runs, so a timer runs some."""
+    """Close the window on INT, TERM, HUP and BREAK. Python sees them only when its own code runs: a timer runs some."""
     for number in end_signals():
         signal.signal(number, lambda *_: window.close())
     timer = QtCore.QTimer()
