@@ -65,3 +65,9 @@ def test_quiet_says_nothing(capsys):
 )
 def test_a_result_with_its_uncertainty(entry, text):
     assert result_line("a_name", entry) == f"{'a name':24} {text}"
+
+
+def test_a_result_under_several_conventions_takes_a_line_for_each():
+    entry = {"peak_gauss": {"value": 64100.0, "unit": "uJ/cm^2"}, "mean_1e2": {"value": 950.0, "unit": "uJ/cm^2"}}
+    lines = result_line("threshold", entry).splitlines()
+    assert [line.split()[-2:] for line in lines] == [["64.10", "mJ/cm²"], ["950.0", "µJ/cm²"]]

@@ -281,3 +281,43 @@ def make_plain(tmp_path: Path) -> Callable[..., Path]:
         return sealed
 
     return make
+
+
+@pytest.fixture
+def lasing_result() -> dict[str, Any]:
+    """What the analysis of a sweep on a fibre laser stores: an S-curve, modes, fluences of nanosecond pulses."""
+    return {
+        "result": {
+            "threshold": {
+                "value": 25200.0,
+                "unit": "uJ/cm^2",
+                "ci68": [24990.0, 25410.0],
+                "ci95": [24780.0, 25640.0],
+                "definition": "lasing_s_curve",
+                "model": "lasing",
+                "convention": "rect_axes_product",
+                "beta": {"value": 0.01, "unit": "1", "ci68": [0.009, 0.011], "ci95": [0.008, 0.012]},
+                "background_share": 0.95,
+                "pulse_rms": 0.035,
+                "data_range": [2500.0, 120000.0],
+                "parameters": {
+                    "log_threshold": 10.1346,
+                    "log_beta": -4.6,
+                    "scale": 50.0,
+                    "background": 0.04,
+                    "pulse_rms": 0.035,
+                },
+            },
+            "threshold_energy": {"value": 30.2, "unit": "uJ", "ci95": [29.7, 30.8]},
+            "threshold_by_convention": {
+                "rect_axes_product": {"value": 25200.0, "unit": "uJ/cm^2", "reading": "energy over the product"},
+                "peak_gauss": {"value": 64100.0, "unit": "uJ/cm^2", "reading": "axes read as 1/e^2 diameters"},
+            },
+            "effective_population": {"value": 7.37, "unit": ""},
+            "beta": {"value": 0.01, "unit": "1", "ci95": [0.008, 0.012]},
+            "mode_spacing": {"value": 0.7324, "unit": "nm", "ci95": [0.7319, 0.733]},
+        },
+        "definitions": {"loglog_knee": {"value": 24000.0, "unit": "uJ/cm^2", "meaning": "knee", "reason": None}},
+        "modes_nm": [438.9, 439.6, 440.3],
+        "warnings": [],
+    }

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from labctl.analysis.knee import loglog_knee
+from labctl.analysis.s_curve import SCurve
 from labctl.report import style
 from labctl.report.figure import draw_figure, figure_png, latest_result
 from labctl.report.sweep_data import fitted_curve, read_rows, read_spectra
@@ -106,6 +107,26 @@ def test_the_drawn_curve_is_the_fit(make_sweep: Make) -> None:
     curve = fitted_curve(fit.as_dict(), grid)
     assert curve is not None
     np.testing.assert_allclose(curve, fit.curve(grid), rtol=1e-12)
+
+
+def test_a_laser_is_shown_in_its_own_words_and_units(make_sweep: Make, lasing_result: dict[str, Any]) -> None:
+    with drawn(make_sweep(stages=(("listed", tuple(np.geomspace(3e3, 1e5, 12))),), result=lasing_result)) as figure:
+        text = words(figure)
+        curves = [line for axes in figure.axes for line in axes.lines if line.get_label() == "fit, over its range"]
+        assert edge_is_white(figure)
+    assert "lasing threshold 25.20 mJ/cm²  (95 %: 24.78 to 25.64)" in text and "S-curve" in text
+    assert "Pump fluence, energy over the product of the full axes (mJ/cm²)" in text
+    assert "past the modes" in text and "ASE part" not in text and "µJ/cm²" not in text
+    assert len(curves) == 1 and np.allclose(np.asarray(curves[0].get_xdata())[[0, -1]], [2.5, 120.0])
+
+
+def test_the_drawn_s_curve_is_the_fit(lasing_result: dict[str, Any]) -> None:
+    threshold = lasing_result["result"]["threshold"]
+    grid = np.geomspace(2500.0, 1.2e5, 20)
+    curve = fitted_curve(threshold, grid)
+    assert curve is not None
+    np.testing.assert_allclose(curve, SCurve(**threshold["parameters"]).intensity(np.log(grid)), rtol=1e-12)
+    assert fitted_curve({**threshold, "parameters": {"log_beta": -4.6}}, grid) is None
 
 
 def test_a_threshold_stored_without_its_curve_draws_none() -> None:

@@ -92,6 +92,22 @@ def test_a_failed_analysis_gives_its_warning(make_sweep: Make) -> None:
     assert found.warnings == ("no threshold in range: too flat",)
 
 
+def test_a_laser_in_words(make_sweep: Make, lasing_result: dict[str, Any]) -> None:
+    found = summary(make_sweep(result=lasing_result))
+    assert found.headline is not None
+    assert (found.headline.label, found.headline.value, found.headline.unit) == ("Lasing threshold", "25.20", "mJ/cm²")
+    assert found.convention.startswith("lasing threshold of the S-curve · incident fluence, energy over")
+    fit = dict(found.fit)
+    assert fit["Definition"] == "lasing threshold of the S-curve" and fit["Share past the mode, far below"] == "0.9500"
+    assert fit["Data used"].endswith("mJ/cm²")
+    others = {reading.label: reading for reading in found.results}
+    assert others["Threshold, peak gauss"].unit == "mJ/cm²"
+    assert others["Threshold, peak gauss"].meaning == "axes read as 1/e² diameters"
+    assert "Threshold, rect axes product" not in others, "that one is the headline"
+    assert {"Spacing of the modes", "Excitons at a time, long pulse"} <= set(others)
+    assert [reading.label for reading in found.definitions] == ["Log-log knee"]
+
+
 def test_a_run_that_was_not_analysed_says_how_to(make_sweep: Make) -> None:
     assert "labctl analyse" in summary(make_sweep(analysed=False)).no_headline
 

@@ -10,6 +10,7 @@ from labctl.report.wording import (
     Reading,
     clipped,
     duration_text,
+    in_print,
     range_text,
     reading,
     rounded,
@@ -112,3 +113,11 @@ def test_times() -> None:
 def test_a_long_text_is_cut_to_one_line() -> None:
     assert clipped("a\nb  c", 10) == "a b c"
     assert clipped("abcdef", 4) == "abc…"
+
+
+def test_large_fluences_are_written_in_mj() -> None:
+    entry = {"value": 25200.0, "unit": "uJ/cm^2", "ci95": [24800.0, 25600.0], "saturation_fluence": None, "dof": 28}
+    shown = in_print(entry)
+    assert shown == {**entry, "value": pytest.approx(25.2), "unit": "mJ/cm^2", "ci95": pytest.approx([24.8, 25.6])}
+    for other in ({**entry, "value": 999.0}, {**entry, "unit": "nm"}, {**entry, "value": None}):
+        assert in_print(other) is other
