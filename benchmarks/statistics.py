@@ -119,8 +119,10 @@ def table_of_lasers(seeds: int) -> Iterator[str]:
             rng = np.random.default_rng(seed)
             true = np.log(fluence) + rng.normal(0, sigma_f, fluence.size)
             light = shape.intensity(true) * np.exp(rng.normal(0, 0.03, fluence.size))
-            errors = {"fluence_error": sigma_f * fluence, "intensity_error": 0.03 * light}
-            fits.append(lasing_threshold(fluence, light, **errors, pulse_rms=0.0))
+            fit = lasing_threshold(
+                fluence, light, fluence_error=sigma_f * fluence, intensity_error=0.03 * light, pulse_rms=0.0
+            )
+            fits.append(fit)
         ratio = np.array([fit.value for fit in fits]) / LASER
         low, high = np.percentile([fit.beta.value / beta for fit in fits], [15.9, 84.1])
         covered = np.mean([fit.ci95[0] <= LASER <= fit.ci95[1] for fit in fits])
