@@ -8,6 +8,7 @@ so time stands still for it. A virtual clock therefore never outruns a computati
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 _EVENT_POLL_S = 0.005
+
+_monotonic = time.perf_counter if sys.platform == "win32" else time.monotonic
+"""On Windows time.monotonic counts in steps of 16 ms up to Python 3.12: too coarse to account for light."""
 
 
 class Clock(Protocol):
@@ -51,7 +55,7 @@ class RealClock:
     virtual = False
 
     def now(self) -> float:
-        return time.monotonic()
+        return _monotonic()
 
     def wall(self) -> float:
         return time.time()
@@ -80,11 +84,11 @@ class ScaledClock:
         if not speed > 0:
             raise ValueError(f"the speed of a clock must be positive, not {speed}")
         self.speed = speed
-        self._start = time.monotonic()
+        self._start = _monotonic()
         self._wall_start = time.time()
 
     def now(self) -> float:
-        return (time.monotonic() - self._start) * self.speed
+        return (_monotonic() - self._start) * self.speed
 
     def wall(self) -> float:
         return self._wall_start + self.now()

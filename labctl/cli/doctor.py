@@ -22,6 +22,7 @@ def doctor(*, as_json: bool) -> int:
         "labctl-bench": lambda: importlib.metadata.version("labctl-bench"),
         "pymeasure": lambda: importlib.metadata.version("pymeasure"),
         "visa": _visa,
+        "serial ports": _serial_ports,
         "drivers": _drivers,
         "benches": lambda: ", ".join(load_bench(name).name for name in list_shipped("benches")),
         "journal": _journal,
@@ -66,6 +67,13 @@ def _visa() -> str:
         return str(pyvisa.ResourceManager())
     except (ValueError, OSError):
         return str(pyvisa.ResourceManager("@py"))
+
+
+def _serial_ports() -> str:
+    """List the ports by the names that ``serial:`` takes."""
+    from serial.tools.list_ports import comports
+
+    return ", ".join(f"{port.device} ({port.description})" for port in sorted(comports())) or "none found"
 
 
 def _journal() -> str:

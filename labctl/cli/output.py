@@ -13,8 +13,12 @@ from labctl.errors import ExitCode, LabctlError
 
 
 def print_json(data: Mapping[str, Any]) -> None:
-    """Print one JSON object on standard output; values that JSON has no word for become null."""
-    _write(sys.stdout, json.dumps(_clean(data), ensure_ascii=False, default=str))
+    """Print one JSON object on standard output; values that JSON has no word for become null.
+
+    JSON is UTF-8. Where the output is not, as in a pipe on Windows, letters beyond ASCII are written as escapes.
+    """
+    plain = not str(getattr(sys.stdout, "encoding", "")).lower().replace("-", "").startswith("utf8")
+    _write(sys.stdout, json.dumps(_clean(data), ensure_ascii=plain, default=str))
 
 
 def say(text: str) -> None:
@@ -126,8 +130,10 @@ def fail_unforeseen(error: Exception, *, as_json: bool) -> int:
     return int(ExitCode.FAILED)
 
 
-def _write(stream: TextIO, text: str) -> None:
+def _write(stream: TextIO | None, text: str) -> None:
     """Write a line; whoever has stopped reading must not change how the command ends."""
+    if stream is None:  # a program without a console on Windows
+        return
     try:
         stream.write(text + "\n")
         stream.flush()

@@ -12,6 +12,17 @@ from labctl.clock import RealClock
 from labctl.run.time_left import TimeLeft, left_text
 
 
+def given(line: str, wanted: bool) -> bool | str:
+    """Take a line from the keyboard for an answer: what was wanted, or whether it is done.
+
+    An input that ends without a line is no answer: Ctrl-D, Ctrl-Z, and on Windows also Ctrl-C.
+    """
+    typed = line.strip()
+    if not line.endswith("\n"):
+        return False
+    return (typed or False) if wanted else typed == ""
+
+
 class RunProgress:
     """Shows the events of a run. Use it with ``with``.
 
@@ -90,11 +101,9 @@ class RunProgress:
             how = "Enter when it is done; anything else and Enter aborts the run."
         self._line(f"OPERATOR: {text}\n  {how}")
 
-        def read() -> None:
-            typed = sys.stdin.readline().strip()
-            answer((typed or False) if wants else typed == "")
-
-        threading.Thread(target=read, name="operator", daemon=True).start()
+        threading.Thread(
+            target=lambda: answer(given(sys.stdin.readline(), bool(wants))), name="operator", daemon=True
+        ).start()
 
     def _update(self, phase: str) -> None:
         changed, self._phase = phase != self._phase, phase

@@ -15,6 +15,7 @@ from labctl.store.export import export_csv, export_nexus, export_xarray
 from labctl.store.naming import find_run
 from labctl.store.results import add_note as store_note
 from labctl.store.run import Run, open_run
+from labctl.store.windows_names import check_names
 
 _EXPORTS = {"csv": export_csv, "nexus": export_nexus, "xarray": export_xarray}
 
@@ -113,6 +114,7 @@ def export(run: str, to: str, output: str, *, as_json: bool) -> int:
     """Export a run; an existing file is refused."""
     if to not in _EXPORTS:
         raise InputError(f"there is no export to {to!r}", where="--to", todo=f"one of {', '.join(_EXPORTS)}")
+    check_names(Path(output), "-o")
     if Path(output).exists():
         raise InputError(f"{output} exists already; nothing is ever overwritten", where="-o", todo="take another name")
     with open_run(_existing(run)) as opened:

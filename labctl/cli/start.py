@@ -7,6 +7,7 @@ from pathlib import Path
 from labctl.cli.output import print_json, show
 from labctl.config.locate import locate
 from labctl.errors import InputError
+from labctl.store.windows_names import check_names
 
 _FILES = {
     "bench.toml": ("benches", "simulated"),
@@ -18,6 +19,7 @@ _CALIBRATION = "calibrations/simulated_attenuator.toml"
 def init(directory: str, *, as_json: bool) -> int:
     """Copy the simulated bench and a sample into a new folder; existing files are left alone."""
     folder = Path(directory)
+    check_names(folder, "DIR")
     if folder.exists() and not folder.is_dir():
         raise InputError(f"{directory} is a file", todo="name a folder")
     sources = {name: locate(kind, shipped) for name, (kind, shipped) in _FILES.items()}

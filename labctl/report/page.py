@@ -12,6 +12,7 @@ from labctl.report.summary import Summary, summarise
 from labctl.store.durable import write_new
 from labctl.store.naming import find_run
 from labctl.store.run import open_run
+from labctl.store.windows_names import check_names
 
 _SUFFIXES = (".html", ".htm")
 _TEMPLATE = "run.html"
@@ -64,6 +65,7 @@ def render_page(summary: Summary, png: bytes) -> str:
 
 def _check_output(output: Path) -> None:
     """Refuse a name before any work is done for it."""
+    check_names(output, "-o")
     if output.suffix.lower() not in _SUFFIXES:
         raise InputError(
             f"the report is an HTML page, {output.name!r} is no name for one",

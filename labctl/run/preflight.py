@@ -140,6 +140,6 @@ def _beyond_dose(prepared: PreparedRun, plan: Plan, spot_dose: float) -> list[st
 
 def _free_mb(folder: Path) -> float:
     existing = folder.absolute()
-    while not existing.exists():
+    while not existing.exists() and existing != existing.parent:
         existing = existing.parent
     return shutil.disk_usage(existing).free / 1e6

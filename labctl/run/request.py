@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from labctl.errors import ConfigError, InputError, LabctlError, Problem
+from labctl.store.windows_names import check_names
 
 if TYPE_CHECKING:
     from labctl.config.bench import BenchConfig
@@ -165,9 +166,16 @@ def check_roles(procedure: SweepProcedure, bench: BenchConfig) -> None:
 
 def check_folder(folder: Path) -> Path:
     """Check that runs can be written into a folder, which need not exist yet; raises InputError."""
+    check_names(folder, "--out")
     existing = folder.absolute()
     while not existing.exists() and existing != existing.parent:
         existing = existing.parent
+    if not existing.exists():
+        raise InputError(
+            f"{folder} cannot be reached: there is no {existing}",
+            where="--out",
+            todo="connect that drive or share, or name another folder",
+        )
     if not existing.is_dir():
         raise InputError(
             f"{folder} is not a folder: {existing} is a file",

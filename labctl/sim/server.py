@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from labctl.errors import InputError, LabctlError
+from labctl.processes import end_signals
 from labctl.sim.serving import LaboratoryService
 from labctl.sim.stand import EmulatorFactory, Stand
 from labctl.sim.transport import table_values, without_served_at
@@ -69,7 +70,7 @@ def run_server(
     factories: Mapping[str, EmulatorFactory] | None = None,
     started: Callable[[LaboratoryService], None] | None = None,
 ) -> None:
-    """Serve a bench until SIGINT or SIGTERM (or, from another thread, the service's ``stop``), then close everything.
+    """Serve a bench until a signal asks it to end (or, from another thread, the service's ``stop``); close everything.
 
     :param ready: Called once all ports listen, with the addresses: ``{"bench": NAME, "instruments": {ROLE: {"driver":
         ..., "tcp": "127.0.0.1:PORT", "pty": "/dev/pts/N" or None}}, "laboratory": {"tcp": "127.0.0.1:PORT"}}``. The
@@ -177,7 +178,7 @@ async def _serve(
 
 def _stop_on_signals(service: LaboratoryService) -> None:
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in end_signals():
         try:
             loop.add_signal_handler(number, service.stop)
         except NotImplementedError:  # Windows

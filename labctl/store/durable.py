@@ -5,9 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
+from labctl.clock import RealClock
 from labctl.errors import StorageError
+
+_PATIENCE_S = 2.0
+_RETRY_S = 0.02
 
 
 def sync_file(path: Path) -> None:
@@ -20,7 +25,11 @@ def sync_file(path: Path) -> None:
 
 
 def sync_directory(path: Path) -> None:
-    """Force the names in a directory to the disk (Windows does so by itself and offers no call)."""
+    """Force the names in a directory to the disk.
+
+    Windows has no call for it: NTFS keeps names in a log of its own, in their order, so a name may be lost with the
+    power, but not one without those that were given later. What it stands for is on the disk either way.
+    """
     if sys.platform == "win32":
         return
     descriptor = os.open(path, os.O_RDONLY)
@@ -40,7 +49,7 @@ def rename_new(source: Path, target: Path) -> None:
     """
     try:
         if sys.platform == "win32":
-            source.rename(target)
+            patiently(lambda: source.rename(target))
         else:
             _link_and_unlink(source, target)
     except FileExistsError as error:
@@ -51,6 +60,26 @@ def rename_new(source: Path, target: Path) -> None:
             todo="give another name, or move the existing file away",
         ) from error
     sync_directory(target.parent)
+
+
+def replace(source: Path, target: Path) -> None:
+    """Give ``source`` the name ``target`` in one step, in place of the file of that name."""
+    patiently(lambda: source.replace(target))
+    sync_directory(target.parent)
+
+
+def patiently(change: Callable[[], object], platform: str = sys.platform) -> None:
+    """Change a name; on Windows try for 2 s, because virus scanners and indexers open every new file for a moment."""
+    clock = RealClock()
+    give_up_s = clock.now() + _PATIENCE_S
+    while True:
+        try:
+            change()
+            return
+        except PermissionError:
+            if platform != "win32" or clock.now() > give_up_s:
+                raise
+            clock.sleep(_RETRY_S)
 
 
 def is_placeholder(path: Path) -> bool:

@@ -6,13 +6,15 @@ Blocks of records and events share one sequence number, so their order is known 
 from __future__ import annotations
 
 import json
+import os
 import re
 import sqlite3
 import zlib
 from collections.abc import Mapping
 from datetime import date, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 
@@ -86,13 +88,19 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     :param read_only: Leave the file and its log untouched, whatever their state.
     :raises StorageError: If it cannot be opened.
     """
-    uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rw'}"
+    uri = f"{sqlite_uri(path.absolute())}?mode={'ro' if read_only else 'rw'}"
     try:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
         connection.execute("PRAGMA trusted_schema=OFF")
         return connection
     except sqlite3.Error as error:
         raise storage_error(path, error, "the journal cannot be opened") from error
+
+
+def sqlite_uri(path: PurePath) -> str:
+    """The URI of an absolute path. SQLite refuses a host, so the server of a Windows share is part of the path."""
+    text = quote(os.fsencode(path.as_posix()), safe="/:")
+    return f"file://{text}" if text.startswith("/") else f"file:///{text}"
 
 
 def connect_to_read(path: Path, *, owned: bool) -> sqlite3.Connection:

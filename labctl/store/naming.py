@@ -13,12 +13,14 @@ import os
 import re
 import sys
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
 from labctl.errors import StorageError
 from labctl.store.durable import write_new
+from labctl.store.windows_names import LONGEST_PATH, too_long
 
 NETWORK_TYPES = frozenset(
     [
@@ -32,6 +34,8 @@ MAX_PART_LENGTH = 60
 _NUMBERED = re.compile(r"(\d{4,})(?:_.*)?")
 _SUFFIXES = (".journal", ".h5")
 _ORIGIN = "directory.txt"
+_LONGEST_ADDITION = "..journal.edit"
+_DRIVE_REMOTE = 4
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ def allocate_run(
     :param sample: Name of the sample; may be empty.
     :param spool: Directory on a local disk for the journals of runs on a network file system; by default in the
         user's state directory.
-    :raises StorageError: If the directory cannot be written.
+    :raises StorageError: If the directory cannot be written, or its path leaves no room for the names of the run.
     """
     folder = Path(directory) / day.isoformat()
     parts = [part for part in (plain_part(procedure.replace("_", "-")) or "run", plain_part(sample)) if part]
@@ -82,6 +86,7 @@ def allocate_run(
         number = _highest_number(folder, numbers) + 1
         while True:
             name = "_".join([f"{number:04d}", *parts])
+            _check_length(folder, name)
             journal = beside / f"{name}.journal"
             entry = {"name": name, "journal": None if beside == folder else str(journal)}
             try:
@@ -97,6 +102,18 @@ def allocate_run(
             state="nothing was written",
             todo="check that the directory exists, is writable and has free space",
         ) from error
+
+
+def _check_length(folder: Path, name: str) -> None:
+    longest = f"{folder.absolute()}{os.sep}{name}{_LONGEST_ADDITION}"
+    if excess := too_long(longest):
+        raise StorageError(
+            f"the names of the run would have {LONGEST_PATH + excess} characters; Windows takes {LONGEST_PATH}",
+            where=str(folder),
+            state="nothing was written",
+            todo="keep the runs in a folder nearer to the root of its drive, give the sample a shorter name, or set"
+            " LongPathsEnabled in the registry of Windows",
+        )
 
 
 def plain_part(text: str) -> str:
@@ -148,7 +165,9 @@ def is_network(path: Path) -> bool:
     there, keep the run directory on a local disk.
     """
     if sys.platform == "win32":
-        return _is_network_windows(path)
+        import ctypes
+
+        return is_network_windows(os.path.realpath(path), ctypes.WinDLL("kernel32").GetDriveTypeW)
     try:
         mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape")
     except OSError:
@@ -175,16 +194,16 @@ def _is_network_type(kind: str) -> bool:
     return kind in NETWORK_TYPES or (kind.startswith("fuse") and kind not in LOCAL_FUSE)
 
 
-def _is_network_windows(path: Path) -> bool:
-    absolute = os.path.realpath(path)
-    if absolute.startswith("\\\\"):
-        return True
-    if sys.platform == "win32":
-        import ctypes
+def is_network_windows(absolute: str, drive_type: Callable[[str], int]) -> bool:
+    """Whether an absolute path of Windows lies on a share: by its form, or by the type of its drive.
 
-        drive_remote = 4
-        return ctypes.windll.kernel32.GetDriveTypeW(os.path.splitdrive(absolute)[0] + "\\") == drive_remote
-    return False
+    :param drive_type: GetDriveTypeW.
+    """
+    path = absolute.replace("/", "\\")
+    if path.upper().startswith("\\\\?\\UNC\\"):
+        return True
+    path = re.sub(r"^\\\\[?.]\\", "", path)
+    return path.startswith("\\\\") or drive_type(path[:2] + "\\") == _DRIVE_REMOTE
 
 
 def _highest_number(folder: Path, numbers: Path) -> int:

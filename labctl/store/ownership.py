@@ -162,7 +162,9 @@ def owner_of(path: Path) -> str:
 
 
 def _is_same_file(descriptor: int, path: Path) -> bool:
-    """Whether ``path`` still names the locked file: its last owner may have removed it meanwhile."""
+    """Whether ``path`` still names the locked file: its last owner may have removed it meanwhile, except on Windows."""
+    if sys.platform == "win32":
+        return True
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except OSError:

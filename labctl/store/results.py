@@ -17,7 +17,7 @@ import h5py
 
 from labctl.clock import RealClock
 from labctl.errors import StorageError
-from labctl.store.durable import sync_directory, sync_file
+from labctl.store.durable import replace, sync_file
 from labctl.store.journal_format import (
     PLAIN_WORD,
     check_format,
@@ -134,8 +134,7 @@ def _extend(sealed: Path, add_to_file: _Extension) -> None:
                 add_to_file(before, file)
         sync_file(partial)
         SealedReader(partial).close()
-        partial.replace(sealed)
-        sync_directory(sealed.parent)
+        replace(partial, sealed)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         partial.unlink(missing_ok=True)
         raise StorageError(

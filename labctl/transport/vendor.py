@@ -132,9 +132,9 @@ class VendorHost:
 
     The process belongs to this object: :meth:`close` ends it, a call that does not come back in time has it killed
     with all that the library started, and it ends by itself when this process dies: not at once, because a camera
-    whose library was never shut down may stay blocked, but once its farewell is said. A thread of this process reads its replies and so
-    notices its death at once; the thread ends with the process. Calls are serialised, as vendor libraries are not
-    thread-safe.
+    whose library was never shut down may stay blocked, but once its farewell is said. A thread of this process reads
+    its replies and so notices its death at once; the thread ends with the process. Calls are serialised, as vendor
+    libraries are not thread-safe.
 
     Scalars and text travel as JSON. Arrays lie in a file that both processes map; the library writes into it, and
     they are copied once, out of it.

@@ -38,10 +38,10 @@ class Kernel:
 @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="the layout on 64 bit")
 def test_the_layout_is_that_of_winnt_h() -> None:
     assert (ctypes.sizeof(BasicLimits), ctypes.sizeof(IoCounters), ctypes.sizeof(ExtendedLimits)) == (64, 48, 144)
-    offsets = {name: getattr(BasicLimits, name).offset for name, _ in BasicLimits._fields_}
+    offsets = {name: getattr(BasicLimits, name).offset for name, *_ in BasicLimits._fields_}
     assert list(offsets.values()) == [0, 8, 16, 24, 32, 40, 48, 56, 60]
     assert offsets["limit_flags"] == 16
-    extended = {name: getattr(ExtendedLimits, name).offset for name, _ in ExtendedLimits._fields_}
+    extended = {name: getattr(ExtendedLimits, name).offset for name, *_ in ExtendedLimits._fields_}
     assert list(extended.values()) == [0, 64, 112, 120, 128, 136]
 
 
