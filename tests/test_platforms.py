@@ -61,7 +61,9 @@ def asked_before(node: ast.AST, above: dict[ast.AST, ast.AST]) -> bool:
     """Whether an ``if``, or a return before it in the same block, asks for the platform."""
     while node in above:
         child, node = node, above[node]
-        if isinstance(node, ast.If | ast.IfExp | ast.BoolOp) and asks(node if isinstance(node, ast.BoolOp) else node.test):
+        if isinstance(node, ast.If | ast.IfExp | ast.BoolOp) and asks(
+            node if isinstance(node, ast.BoolOp) else node.test
+        ):
             return True
         for block in (getattr(node, "body", None), getattr(node, "orelse", None)):
             if isinstance(block, list) and child in block:
