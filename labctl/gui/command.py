@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -69,6 +71,7 @@ def _answer(said: str, complaint: str) -> dict[str, Any]:
     return {"error": {"what": f"the command gave no answer: {complaint[-500:] or 'it ended without a word'}"}}
 
 
-def as_typed(arguments: Sequence[str]) -> str:
-    """Write a command as one would type it."""
-    return shlex.join(["labctl", *arguments])
+def as_typed(arguments: Sequence[str], platform: str = os.name) -> str:
+    """Write a command as one would type it: a shell of POSIX and one of Windows quote otherwise."""
+    command = ["labctl", *arguments]
+    return shlex.join(command) if platform == "posix" else subprocess.list2cmdline(command)

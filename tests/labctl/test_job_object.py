@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,3 +113,30 @@ def test_there_are_no_jobs_on_posix() -> None:
     kernel = Kernel()
     assert bind_children(kernel=kernel) == ""
     assert kernel.asked == []
+
+
+def test_the_functions_of_kernel32_know_handles_as_wide_as_a_pointer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handle passed without a type would be cut to 32 bit."""
+
+    class Library:
+        def __getattr__(self, name: str) -> Any:
+            function = SimpleNamespace()
+            setattr(self, name, function)
+            return function
+
+    def load(name: str, use_last_error: bool) -> Library:
+        assert (name, use_last_error) == ("kernel32", True)
+        return Library()
+
+    monkeypatch.setattr(ctypes, "WinDLL", load, raising=False)
+    kernel: Any = job_object.kernel32()
+    assert {kernel.CreateJobObjectW.restype, kernel.OpenProcess.restype} == {ctypes.c_void_p}
+    assert kernel.AssignProcessToJobObject.argtypes == (ctypes.c_void_p, ctypes.c_void_p)
+    assert kernel.TerminateJobObject.argtypes == (ctypes.c_void_p, ctypes.c_uint32)
+    assert kernel.CloseHandle.argtypes == (ctypes.c_void_p,)
+    assert kernel.SetInformationJobObject.argtypes == (
+        ctypes.c_void_p,
+        ctypes.c_int,
+        ctypes.c_void_p,
+        ctypes.c_uint32,
+    )

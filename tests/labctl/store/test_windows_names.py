@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -148,3 +150,42 @@ def test_a_name_that_stays_held_is_an_error(monkeypatch: pytest.MonkeyPatch) -> 
 
     with pytest.raises(PermissionError):
         patiently(held, "win32")
+
+
+AS_ON_WINDOWS = """
+import contextlib, fcntl, os, pathlib, sys, types, weakref
+import labctl.clock, labctl.errors
+
+def locking(descriptor, mode, count):
+    assert os.lseek(descriptor, 0, os.SEEK_CUR) == 1 << 30 and count == 1
+    fcntl.flock(descriptor, {2: fcntl.LOCK_EX | fcntl.LOCK_NB, 0: fcntl.LOCK_UN}[mode])
+
+sys.modules["msvcrt"] = types.SimpleNamespace(locking=locking, LK_NBLCK=2, LK_UNLCK=0)
+sys.platform = "win32"
+from labctl.store.ownership import OwnerLock, is_owned, owner_of
+
+path = pathlib.Path(sys.argv[1])
+assert not is_owned(path)
+mine, other = OwnerLock(path), OwnerLock(path)
+mine.acquire()
+assert is_owned(path) and owner_of(path) == f"process {os.getpid()}"
+try:
+    other.acquire()
+except labctl.errors.StorageError as error:
+    assert "in use by process" in error.what
+else:
+    raise AssertionError("two owners")
+mine.release(remove=False)
+assert path.exists() and not is_owned(path)
+other.acquire(timeout_s=1.0)
+other.release()
+assert not path.exists() and not is_owned(path)
+print("held")
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there the other tests do it for real")
+def test_the_owner_of_a_journal_as_on_windows(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", AS_ON_WINDOWS, str(tmp_path / "a.journal.lock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout == "held\n", done.stderr
