@@ -30,9 +30,12 @@ def film_parts(
     except ValueError as reason:
         return SpectralParts(plain, warnings=(f"spectra not split into PL and ASE: {reason}",))
     points = tuple(_point(point, part) for point, part in zip(plain, parts, strict=True))
-    pl_peak = Estimate.from_sd(shape.centre_nm, shape.centre_error_nm, "nm")
     if threshold is None:
-        return SpectralParts(points, split=True, pl_shape=shape, pl_peak=pl_peak)
+        # Whether the lowest spectra are PL alone is not known then: their peak may be that of the ASE.
+        return SpectralParts(points, split=True, pl_shape=shape)
+    pl_peak = None
+    if any(sweep.usable & (sweep.fluence < _PL_ALONE * threshold)):
+        pl_peak = Estimate.from_sd(shape.centre_nm, shape.centre_error_nm, "nm")
     lines = [
         LineAt(float(f / threshold), part.ase_peak_nm, part.ase_peak_error_nm, part.ase_fwhm_nm, part.ase_fwhm_error_nm)
         for f, part, usable in zip(sweep.fluence, parts, sweep.usable, strict=True)
@@ -44,7 +47,9 @@ def film_parts(
     if line is None:
         warnings = ("no ASE line clearly above the threshold: its peak and width are not given",)
     else:
-        shift = Estimate.from_sd(line.peak_nm.value - pl_peak.value, float(np.hypot(line.peak_nm.sd, pl_peak.sd)), "nm")
+        if pl_peak is not None:
+            apart_nm, error_nm = line.peak_nm.value - pl_peak.value, np.hypot(line.peak_nm.sd, pl_peak.sd)
+            shift = Estimate.from_sd(apart_nm, float(error_nm), "nm")
         if line.fwhm_deconvolved_nm is None:
             warnings = ("the ASE line is no wider than the spectrograph's response: its width and Q are not resolved",)
     return SpectralParts(

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.analysis.ase import ThresholdModel, threshold_model
 from labctl.analysis.live import live_threshold
 from labctl.analysis.threshold import NoThreshold
 from labctl.report.sweep_data import NEEDED, read_rows
@@ -285,7 +286,7 @@ def _provisional(run: Run) -> ThresholdView:
     fluence, intensity, saturated = (values[use] for values in (rows.fluence, rows.intensity, rows.saturated))
     count = int(use.sum())
     try:
-        found = live_threshold(fluence, intensity, saturated=saturated)
+        found = live_threshold(fluence, intensity, saturated=saturated, model=_model(run))
     except (NoThreshold, ValueError):
         return ThresholdView(f"no threshold in range yet ({count} points)")
     inside = count > 0 and fluence.min() < found.value < fluence.max()
@@ -299,12 +300,29 @@ def _provisional(run: Run) -> ThresholdView:
     return ThresholdView(text, found.value, low, high)
 
 
+def _model(run: Run) -> ThresholdModel:
+    chosen = run.header.get("parameters", {}).get("threshold_model", "auto")
+    return threshold_model(str(chosen), run.header.get("sample", {}).get("form"))
+
+
 def _results(results: Mapping[str, Any]) -> tuple[str, ...]:
     entries = results.get("result")
     if not isinstance(entries, Mapping):
         return ()
-    shown = [reading(label_text(name), entry) for name, entry in entries.items() if name != "threshold"]
+    shown = [
+        reading(label, entry)
+        for name, values in entries.items()
+        if name != "threshold"
+        for label, entry in _flat(label_text(name), values)
+    ]
     return tuple(f"{r.label} {r.value} {r.unit}".rstrip() for r in shown if r.value)
+
+
+def _flat(label: str, entry: Any) -> list[tuple[str, Any]]:
+    """Get a result as it stands, or one line for each of its readings where it has several."""
+    if isinstance(entry, Mapping) and entry and all(isinstance(one, Mapping) for one in entry.values()):
+        return [(f"{label}: {label_text(key)}", one) for key, one in entry.items()]
+    return [(label, entry)]
 
 
 def _line(event: Event, clock: str) -> str:
