@@ -11,7 +11,8 @@ from labctl.analysis.estimate import Estimate
 from labctl.analysis.hinge import Array
 from labctl.analysis.linewidth import InstrumentResponse, LineResult
 from labctl.analysis.modes import find_modes, fit_mode, mode_spacing, strongest
-from labctl.analysis.spectrum import PLShape, fit_pl_shape, single_line
+from labctl.analysis.single_line import single_line
+from labctl.analysis.spectrum import PLShape, fit_pl_shape
 from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.analysis.sweep_line import CLEARLY_ABOVE, LINE_RANGE, LineAt, SweepPoint, line_at_twice_threshold
 from labctl.analysis.sweep_parts import SpectralParts

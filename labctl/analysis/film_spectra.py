@@ -7,7 +7,8 @@ import numpy as np
 from labctl.analysis.estimate import Estimate
 from labctl.analysis.hinge import Array
 from labctl.analysis.linewidth import InstrumentResponse
-from labctl.analysis.spectrum import ASELine, PLShape, TwoComponents, fit_pl_shape, fit_two_components, single_line
+from labctl.analysis.single_line import single_line
+from labctl.analysis.spectrum import ASELine, PLShape, TwoComponents, fit_pl_shape, fit_two_components
 from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.analysis.sweep_line import LineAt, SweepPoint, line_at_twice_threshold
 from labctl.analysis.sweep_parts import SpectralParts

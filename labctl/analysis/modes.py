@@ -14,7 +14,7 @@ from scipy.special import voigt_profile
 
 from labctl.analysis.estimate import Estimate
 from labctl.analysis.linewidth import InstrumentResponse, Shape
-from labctl.analysis.spectrum import single_line
+from labctl.analysis.single_line import single_line
 
 Array = NDArray[np.float64]
 _LN2 = float(np.log(2.0))

@@ -1,4 +1,4 @@
-"""Emission spectra: the PL line, PL and ASE together, and a line's peak and width for display.
+"""Emission spectra: the PL line, and PL and ASE together.
 
 Above the threshold a narrow ASE line grows out of the broad PL line. The width of the sum at half maximum jumps from
 one to the other; to follow both, the PL shape is frozen from the lowest fluences and only its height is left free.
@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.optimize import leastsq
 from scipy.special import gamma
+
+from labctl.analysis.single_line import single_line, spectral_input
 
 Array = NDArray[np.float64]
 _LN2 = float(np.log(2.0))
@@ -123,23 +125,13 @@ class _LineFit:
     chi2: float
 
 
-@dataclass(frozen=True)
-class SingleLine:
-    """Peak (sub-pixel), full width at half maximum, height and band integral (counts nm) of a spectrum's main line."""
-
-    peak_nm: float
-    fwhm_nm: float
-    peak_counts: float
-    band_integral: float
-
-
 def fit_pl_shape(wavelength_nm: ArrayLike, spectra: ArrayLike) -> PLShape:
     """Fit a split Gaussian to the sum of the spectra of the lowest fluences.
 
     :param wavelength_nm: shape [n_px], ascending. :param spectra: background-subtracted, [n_px] or [m, n_px].
     Raises ValueError when there is no line in the sum.
     """
-    x, rows = _spectral_input(wavelength_nm, spectra)
+    x, rows = spectral_input(wavelength_nm, spectra)
     y = rows.sum(axis=0)
     start = single_line(x, y)
     noise = _noise(y)
@@ -187,7 +179,7 @@ def fit_two_components(
     :param counts_error: [n_px] standard deviations; without, the noise is taken as the same in every pixel and
         estimated from the residuals. With or without, errors are widened if the residuals ask for it.
     """
-    x, rows = _spectral_input(wavelength_nm, counts)
+    x, rows = spectral_input(wavelength_nm, counts)
     y = rows[0]
     weight = np.ones_like(y)
     if counts_error is not None:
@@ -207,81 +199,9 @@ def fit_two_components(
     return _without_line(x, y, pl, weight, expected or own, pl_shape, counts_error is not None)
 
 
-def single_line(wavelength_nm: ArrayLike, counts: ArrayLike) -> SingleLine:
-    """Return peak, width and band integral of the main line; width nan when a flank leaves the window.
-
-    :param wavelength_nm: [n_px], ascending. :param counts: [n_px], background-subtracted.
-    The peak is that of a parabola through the top fifth, the flanks are straight lines through the points around half
-    maximum; the spectrum is smoothed over an eighth of the line's width to find them.
-    """
-    x, rows = _spectral_input(wavelength_nm, counts)
-    y = rows[0]
-    integral = float(np.trapezoid(y, x))
-    smooth = _moving_mean(y, 5)
-    for _ in range(2):
-        top = int(np.argmax(smooth))
-        above = _run_around(smooth > 0.5 * smooth[top], top)
-        smooth = _moving_mean(y, max(1, (above.stop - above.start) // 8 | 1))
-    top = int(np.argmax(smooth))
-    height = float(smooth[top])
-    if not height > 0:
-        return SingleLine(float("nan"), float("nan"), height, integral)
-    cap = _run_around(smooth > 0.8 * height, top)
-    peak = float(x[top])
-    if cap.stop - cap.start >= 5:
-        middle = float(x[cap].mean())
-        a, b, c = np.polyfit(x[cap] - middle, y[cap], 2)
-        if a < 0 and abs(b / (2 * a)) < x[cap.stop - 1] - x[cap.start]:
-            peak, height = middle - b / (2 * a), float(c - b * b / (4 * a))
-    body = _run_around(smooth > 0.5 * height, top)
-    if body.start == 0 or body.stop == y.size:
-        return SingleLine(peak, float("nan"), height, integral)
-    left = _flank(x, smooth, body.start, 0.5 * height, height)
-    right = _flank(x, smooth, body.stop, 0.5 * height, height)
-    return SingleLine(peak, right - left, height, integral)
-
-
-def _spectral_input(wavelength_nm: ArrayLike, spectra: ArrayLike) -> tuple[Array, Array]:
-    x = np.asarray(wavelength_nm, dtype=float)
-    rows = np.atleast_2d(np.asarray(spectra, dtype=float))
-    if x.ndim != 1 or x.size < 16 or not np.all(np.diff(x) > 0):
-        raise ValueError("wavelength_nm must be one-dimensional, ascending, and have at least 16 pixels")
-    if rows.ndim != 2 or rows.shape[1] != x.size or not np.all(np.isfinite(rows)):
-        raise ValueError(f"spectra must be finite with {x.size} pixels in the last axis, got shape {rows.shape}")
-    return x, rows
-
-
 def _noise(y: Array) -> float:
     """Return the standard deviation of the noise from second differences, which a smooth line does not feel."""
     return float(np.median(np.abs(np.diff(y, 2)))) / 0.6745 / np.sqrt(6.0)
-
-
-def _moving_mean(y: Array, width: int) -> Array:
-    if width < 2:
-        return y
-    padded = np.pad(y, width // 2, mode="edge")
-    return np.convolve(padded, np.full(width, 1.0 / width), mode="valid").astype(float)
-
-
-def _run_around(mask: NDArray[np.bool_], index: int) -> slice:
-    """Return the unbroken run of True around ``index``."""
-    false = np.flatnonzero(~mask)
-    before, after = false[false < index], false[false > index]
-    return slice(int(before[-1]) + 1 if before.size else 0, int(after[0]) if after.size else mask.size)
-
-
-def _flank(x: Array, y: Array, index: int, level: float, height: float) -> float:
-    """Return where y crosses ``level`` between ``index - 1`` and ``index``, from a line through the points around."""
-    near = np.flatnonzero(np.abs(y - level) < 0.15 * height)
-    near = near[np.abs(near - index) <= max(2, near.size)]
-    run = near[np.abs(near - index) <= 12]
-    crossing = x[index - 1] + (level - y[index - 1]) * (x[index] - x[index - 1]) / (y[index] - y[index - 1])
-    if run.size >= 4:
-        slope, offset = np.polyfit(x[run] - x[index], y[run] - level, 1)
-        fitted = x[index] - offset / slope if slope != 0 else crossing
-        if x[run[0]] <= fitted <= x[run[-1]]:
-            return float(fitted)
-    return float(crossing)
 
 
 def _start_line(x: Array, y: Array, pl: Array, pl_shape: PLShape) -> ASELine:

@@ -10,7 +10,7 @@ import numpy as np
 from labctl.analysis.estimate import finite_or_none
 from labctl.analysis.hinge import Array
 from labctl.analysis.linewidth import InstrumentResponse, LineResult, line_result
-from labctl.analysis.spectrum import SingleLine
+from labctl.analysis.single_line import SingleLine
 
 LINE_AT = 2.0
 """A line is reported at this multiple of the threshold: ASE narrows above the knee and broadens in saturation."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.analysis.spectrum import ASELine, PLShape, fit_pl_shape, fit_two_components, single_line
+from labctl.analysis.single_line import single_line
+from labctl.analysis.spectrum import ASELine, PLShape, fit_pl_shape, fit_two_components
 from labctl.errors import InputError
 
 Array = NDArray[np.float64]

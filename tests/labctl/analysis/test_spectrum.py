@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from labctl.analysis.spectrum import ASELine, PLShape, fit_pl_shape, fit_two_components, single_line
+from labctl.analysis.spectrum import ASELine, PLShape, fit_pl_shape, fit_two_components
 
 WAVELENGTH = np.linspace(575.0, 705.0, 1024)
 PL = PLShape(641.0, 12.0, 16.0)
@@ -98,26 +98,9 @@ def test_cosmic_ray_is_no_ase_line():
     assert not fit_two_components(WAVELENGTH, counts, PL).significant
 
 
-@pytest.mark.parametrize(("width", "noise"), [(0.9, 0.0), (6.7, 0.0), (6.7, 20.0), (28.0, 20.0)])
-def test_single_line(width, noise):
-    line = ASELine(632.04, width)
-    for seed in range(5):
-        found = single_line(WAVELENGTH, noisy(1000 * line(WAVELENGTH), seed, noise))
-        assert found.peak_nm == pytest.approx(632.04, abs=0.02 * width + 0.03 * width * (noise > 0))
-        assert found.fwhm_nm == pytest.approx(width, rel=0.06)
-        assert found.band_integral == pytest.approx(1000 * line.area_nm, rel=0.05)
-
-
-def test_single_line_cut_by_the_window_has_no_width():
-    found = single_line(WAVELENGTH, 1000 * ASELine(577.0, 20.0)(WAVELENGTH))
-    assert np.isnan(found.fwhm_nm) and found.peak_counts == pytest.approx(1000, rel=0.01)
-    dark = single_line(WAVELENGTH, np.zeros(WAVELENGTH.size))
-    assert np.isnan(dark.peak_nm) and dark.band_integral == 0
-
-
 def test_malformed_spectra():
     with pytest.raises(ValueError, match="ascending"):
-        single_line(WAVELENGTH[::-1], WAVELENGTH)
+        fit_pl_shape(WAVELENGTH[::-1], WAVELENGTH)
     with pytest.raises(ValueError, match="pixels"):
         fit_two_components(WAVELENGTH, WAVELENGTH[1:], PL)
     with pytest.raises(ValueError, match="finite"):
