@@ -14,7 +14,7 @@ import pytest
 from labctl.cli.main import app, main
 
 COMMANDS = ["demo", "run", "plan", "analyse", "report", "show", "runs", "note", "abort", "export", "procedures"]
-COMMANDS += ["drivers", "samples", "doctor", "init", "bench check", "bench safe", "bench schema", "sim serve"]
+COMMANDS += ["drivers", "samples", "doctor", "init", "gui", "bench check", "bench safe", "bench schema", "sim serve"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
