@@ -140,7 +140,7 @@ def analyse_sweep(
         definitions = _definitions(threshold, sweep, relative, parts.points if parts.split else (), gain)
         if lasing:
             definitions = {"loglog_knee": _knee(sweep), **definitions}
-    slope = 1.0 if threshold is None else threshold.slope_below
+    slope = 1.0 if threshold is None else threshold.local_slope(sweep.fluence)
     intensity = np.where(sweep.usable, sweep.intensity, 1.0)
     damage = photodamage(sweep.fluence, intensity, relative, sweep.returned, sweep.usable, slope)
     warnings += _sweep_warnings(sweep, damage, None if lasing else pulse_rms)

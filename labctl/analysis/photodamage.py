@@ -18,6 +18,9 @@ _QUANTILE_99 = 2.5758
 """...provided noise alone does so in less than 1 % of sweeps: the 99 % interval must exclude 1."""
 _NEAR = 2.0
 """Fluences within this factor of the returned ones serve as "before"."""
+_SLOPE_ERROR = 0.2
+"""How well d ln I / d ln F is known at one fluence. PL saturates on the way to the threshold: within a sweep's lowest
+points the slope of quantum rings falls from 0.95 to 0.75, and no single one brings points a factor apart together."""
 
 
 @dataclass(frozen=True)
@@ -49,13 +52,15 @@ def photodamage(
     relative_error: Array,
     returned: NDArray[np.bool_],
     usable: NDArray[np.bool_],
-    slope: float = 1.0,
+    slope: Array | float = 1.0,
 ) -> Photodamage:
-    """Compare returned points with those of the sweep, both brought to one fluence by I proportional to F^slope.
+    """Compare each returned point with those of the sweep at nearly the same fluence.
 
     Arrays of shape [n] in the order of acquisition. ``relative_error`` is that of intensity at given fluence (both
-    errors together). As "before" count only points that no higher fluence had preceded: a point of the fine pass comes
-    after the coarse pass has already been to the top, and would hide the damage done there.
+    errors together); ``slope`` is d ln I / d ln F at each point, or one for all, and takes away what is left of the
+    difference in fluence. A point of the sweep counts the less the further from the returned one it lies, because the
+    slope is only known to 0.2. As "before" count only points that no higher fluence had preceded: a point of the fine
+    pass comes after the coarse pass has already been to the top, and would hide the damage done there.
     """
     before_top = np.maximum.accumulate(np.where(returned, 0.0, fluence))
     after = returned & usable
@@ -66,11 +71,9 @@ def photodamage(
     if not before.any():
         reason = "no point near the returned fluences was taken before higher ones (descending sweep?)"
         return Photodamage(None, False, False, 0, int(after.sum()), reason)
-    level = np.log(intensity) - slope * np.log(fluence)
-    mean_before, sd_before = _weighted_mean(level[before], relative_error[before])
-    mean_after, sd_after = _weighted_mean(level[after], relative_error[after])
-    sd = float(np.hypot(sd_before, sd_after))
-    log_ratio = mean_after - mean_before
+    log_ratio, sd = _log_ratio(
+        np.log(fluence), np.log(intensity), relative_error, np.broadcast_to(slope, fluence.shape), before, after
+    )
     ratio = Estimate(
         float(np.exp(log_ratio)),
         "1",
@@ -82,9 +85,25 @@ def photodamage(
     return Photodamage(ratio, damaged, conclusive, int(before.sum()), int(after.sum()))
 
 
-def _weighted_mean(values: Array, sd: Array) -> tuple[float, float]:
-    """Return mean and its standard deviation; the latter widened when the values scatter more than ``sd`` says."""
-    weight = 1.0 / np.maximum(sd, 1e-6) ** 2
-    mean = float(np.sum(weight * values) / np.sum(weight))
-    chi2 = float(np.sum(weight * (values - mean) ** 2)) / max(values.size - 1, 1)
-    return mean, float(np.sqrt(max(chi2, 1.0) / np.sum(weight)))
+def _log_ratio(
+    x: Array, y: Array, relative_error: Array, slope: Array, before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Return ln(after/before) and its standard deviation; x, y are the logarithms of fluence and intensity, [n].
+
+    The deviation is widened when the returned points disagree by more than their errors.
+    """
+    sd = np.maximum(relative_error, 1e-6)
+    distance = x[after][:, None] - x[before][None, :]
+    share = 1.0 / (sd[before] ** 2 + (_SLOPE_ERROR * distance) ** 2)
+    share /= share.sum(axis=1, keepdims=True)
+    expected = np.sum(share * (y[before] + slope[before] * distance), axis=1)
+    change = y[after] - expected
+    by_slope = _SLOPE_ERROR * np.sum(share * np.abs(distance), axis=1)
+    variance = sd[after] ** 2 + share**2 @ sd[before] ** 2 + by_slope**2
+    weight = 1.0 / variance
+    weight /= weight.sum()
+    mean = float(weight @ change)
+    # Returned points may share a point before, and a slope that is wrong is wrong for all of them.
+    noise = float(weight**2 @ sd[after] ** 2 + (weight @ share) ** 2 @ sd[before] ** 2 + (weight @ by_slope) ** 2)
+    scatter = float(np.sum((change - mean) ** 2 / variance)) / max(change.size - 1, 1)
+    return mean, float(np.sqrt(noise * max(scatter, 1.0)))

@@ -106,7 +106,7 @@ def test_one_sweep_of_each_sample(sweep: Sweep, case: Case) -> None:
     outcome = sweep(bench=case.bench, sample=case.sample)
     assert (outcome.status, outcome.safe_state) == ("finished", "confirmed"), outcome.error
     assert_as_stated(case, outcome.result)
-    assert not any("photodamage: the emission" in text for text in outcome.warnings)
+    assert not any("photodamage" in text for text in outcome.warnings)
     with open_run(outcome.run) as run:
         columns = run.columns("points")
     assert not columns["saturated_pixels"].any()
@@ -173,7 +173,7 @@ def test_twenty_seeds_each_within_tolerance(case: Case) -> None:
     assert sorted(run["seed"] for run in runs) == list(range(20))
     for run in runs:
         assert_as_stated(case, run["result"])
-        assert not any("photodamage: the emission" in text for text in run["warnings"])
+        assert not any("photodamage" in text for text in run["warnings"])
 
 
 @pytest.mark.slow
