@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -46,14 +47,14 @@ SHORT = {
 
 @pytest.fixture
 def bench_with(tmp_path: Path) -> Callable[..., str]:
-    """Write the shipped bench with filters added and text replaced; returns the path."""
+    """Write the shipped bench with filters added, its window unstated, and text replaced; returns the path."""
 
     def write(*changes: tuple[str, str], filters: str = FILTERS) -> str:
         shipped = locate("benches", "simulated")
         text = shipped.read_text(encoding="utf-8").replace(
             '"calibrations/', f'"{shipped.parent.as_posix()}/calibrations/'
         )
-        text += filters
+        text = re.sub(r"(?m)^window = .*\n", "", text) + filters
         for old, new in changes:
             assert text.count(old) == 1, old
             text = text.replace(old, new)
