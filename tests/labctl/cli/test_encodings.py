@@ -26,7 +26,9 @@ def run(encoding: str, *arguments: str, folder: Path) -> tuple[bytes, bytes]:
     return done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+@pytest.mark.parametrize(
+    "encoding", ["ascii", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cp1252", "utf-8"))]
+)
 def test_every_command_prints_in_every_encoding(encoding: str, tmp_path: Path) -> None:
     """Paths and numbers of the JSON object arrive whole; on a screen what the encoding lacks becomes a ?."""
     folder = tmp_path / "Messungen Ä 量子"

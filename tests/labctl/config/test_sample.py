@@ -80,7 +80,8 @@ def test_nothing_can_be_changed() -> None:
 
 
 def test_the_lifetime_of_multiexcitons_is_optional_and_has_a_unit() -> None:
-    head = '[sample]\nname = "a"\nmaterial = "b"\n[sample.excitation]\ncross_section = "2e-15 cm^2"\nwavelength = "395 nm"\n'
+    head = '[sample]\nname = "a"\nmaterial = "b"\n[sample.excitation]\n'
+    head += 'cross_section = "2e-15 cm^2"\nwavelength = "395 nm"\n'
     without = parse_sample(head, "s.toml").sample.excitation
     given = parse_sample(head + 'multiexciton_lifetime = "350 ps"\n', "s.toml").sample.excitation
     assert without is not None and without.multiexciton_lifetime_ns is None
