@@ -89,7 +89,7 @@ def fit_mode(
     cut by the window, or no fit succeeds.
     """
     start = single_line(wavelength_nm, np.where(_near(wavelength_nm, mode_nm, modes_nm), counts, 0.0))
-    if not np.isfinite(start.fwhm_nm) or not start.peak_counts > 0:
+    if not start.fwhm_nm > 0 or not start.peak_counts > 0:
         return None
     place = int(np.argmin(np.abs(modes_nm - mode_nm)))
     along = modes_nm[max(place - _NEIGHBOURS, 0) : place + _NEIGHBOURS + 1]

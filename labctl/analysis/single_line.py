@@ -49,8 +49,8 @@ def single_line(wavelength_nm: ArrayLike, counts: ArrayLike) -> SingleLine:
     body = _run_around(smooth > 0.5 * height, top)
     if body.start == 0 or body.stop == y.size:
         return SingleLine(peak, float("nan"), height, integral)
-    left = _flank(x, smooth, body.start, 0.5 * height, height)
-    right = _flank(x, smooth, body.stop, 0.5 * height, height)
+    left = _flank(x, smooth, body.start, slice(0, top + 1), 0.5 * height, height)
+    right = _flank(x, smooth, body.stop, slice(top, y.size), 0.5 * height, height)
     return SingleLine(peak, right - left, height, integral)
 
 
@@ -82,9 +82,13 @@ def _run_around(mask: NDArray[np.bool_], index: int) -> slice:
     return slice(int(before[-1]) + 1 if before.size else 0, int(after[0]) if after.size else mask.size)
 
 
-def _flank(x: Array, y: Array, index: int, level: float, height: float) -> float:
-    """Return where y crosses ``level`` between ``index - 1`` and ``index``, from a line through the points around."""
-    near = np.flatnonzero(np.abs(y - level) < 0.15 * height)
+def _flank(x: Array, y: Array, index: int, side: slice, level: float, height: float) -> float:
+    """Return where y crosses ``level`` between ``index - 1`` and ``index``, from a line through the points around.
+
+    Only those on the same ``side`` of the top: in a line of few pixels, or on a background at half its height, the
+    other flank is among them, and the flanks found could change places.
+    """
+    near = np.flatnonzero(np.abs(y[side] - level) < 0.15 * height) + side.start
     near = near[np.abs(near - index) <= max(2, near.size)]
     run = near[np.abs(near - index) <= 12]
     crossing = x[index - 1] + (level - y[index - 1]) * (x[index] - x[index - 1]) / (y[index] - y[index - 1])

@@ -64,6 +64,14 @@ def test_a_lorentzian_instrument_leaves_a_lorentzian():
     assert fit is not None and fit.shape == "lorentzian" and fit.fwhm_nm == pytest.approx(440.346 / 1500, rel=0.02)
 
 
+def test_a_mode_that_barely_stands_out_is_fitted_without_complaint():
+    """Just below the threshold half of the light at a mode is PL; warnings are errors here."""
+    for seed in range(20):
+        fit = fit_mode(WAVELENGTH, noisy(comb(background=0.9), counts=400, seed=seed), MODES[2], MODES, INSTRUMENT)
+        assert fit is not None and fit.peak_nm == pytest.approx(440.346, abs=0.05)
+        assert fit.fwhm_nm == pytest.approx(np.hypot(440.346 / 3000, 0.05), rel=0.5)
+
+
 def test_one_mode_of_a_wide_window():
     wide = np.linspace(563.0, 703.0, 1024)
     pl = 0.05 * np.exp(-4 * np.log(2) * ((wide - 641) / 28.4) ** 2)

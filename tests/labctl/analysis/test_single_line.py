@@ -30,3 +30,14 @@ def test_single_line_cut_by_the_window_has_no_width():
 def test_wavelengths_that_descend_are_refused():
     with pytest.raises(ValueError, match="ascending"):
         single_line(WAVELENGTH[::-1], WAVELENGTH)
+
+
+def test_flanks_never_change_places_on_a_background_of_half_the_height():
+    """A mode that barely stands out of the PL, cut out from between its neighbours."""
+    cut = np.abs(WAVELENGTH - 632.0) < 1.9
+    for background in np.linspace(0.3, 0.6, 31):
+        for seed in range(3):
+            light = 5.0 * (background + (1 - background) * ASELine(632.0, 0.6, 1.5)(WAVELENGTH))
+            noise = np.random.default_rng(seed).normal(0, 0.1, WAVELENGTH.size)
+            found = single_line(WAVELENGTH, np.where(cut, light + noise, 0.0))
+            assert not found.fwhm_nm <= 0, (background, seed)
