@@ -45,7 +45,7 @@ CASES = (
         "simulated-rings",
         "quantum-ring-small",
         (81.0, 0.08),
-        others={"ase_peak": (481.0, 0.3), "ase_fwhm": (8.0, 0.4)},
+        others={"ase_peak": (481.0, 0.3), "ase_fwhm": (8.0, 0.4), "ase_shift": (5.0, 0.7)},
     ),
     Case(
         "simulated-rings",
@@ -57,7 +57,7 @@ CASES = (
         "simulated-rings",
         "quantum-ring-large",
         (8.3, 0.08),
-        others={"ase_peak": (492.0, 0.3), "ase_fwhm": (8.0, 0.4)},
+        others={"ase_peak": (492.0, 0.3), "ase_fwhm": (8.0, 0.4), "ase_shift": (5.0, 0.7)},
     ),
     Case("simulated", "cdse-cds", (27.0, 0.08), others={"ase_peak": (633.0, 0.3), "ase_fwhm": (8.5, 0.3)}),
     Case(
