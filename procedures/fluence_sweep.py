@@ -276,7 +276,7 @@ class FluenceSweep(SweepProcedure):
                 todo="keep room light out of the spectrograph; cool further; or shorten exposure-max",
             )
         self._frames.add_dark(frame)
-        return Record(_frame_row(frame, 0.0, 0.0), _arrays_of(frame))
+        return Record(_frame_row(frame, 0.0, 0.0, 0.0), _arrays_of(frame))
 
     def _measure_scatter(self, fluence_uj_cm2: float, exposure_s: float) -> Record:
         """Take the pump scatter alone: everything as in the sweep, but no sample in the beam."""
@@ -284,9 +284,9 @@ class FluenceSweep(SweepProcedure):
         pump.set_fluence(fluence_uj_cm2)
         self._bench.ask_operator("sample out of beam", "Move the sample out of the pump beam; leave all else as it is.")
         with pump.light(on_sample=False):
-            frame, fluence, _ = self._lit(exposure_s, self.scatter_frames)
+            frame, fluence, reading = self._lit(exposure_s, self.scatter_frames)
             while self._full_pixels(frame) and frame.exposure_s > self._ladder.shortest_s * 1.001:
-                frame, fluence, _ = self._lit(self._ladder.shorter(frame.exposure_s), self.scatter_frames)
+                frame, fluence, reading = self._lit(self._ladder.shorter(frame.exposure_s), self.scatter_frames)
         self._bench.ask_operator("sample into beam", "Move the sample back into the pump beam, to the same spot.")
         if full := self._full_pixels(frame):
             raise InstrumentError(
@@ -296,8 +296,10 @@ class FluenceSweep(SweepProcedure):
                 todo="put a long-pass filter before the slit, choose another band, or allow a shorter exposure-min",
             )
         pulses = self._pulses_in(frame)
-        self._frames.add_scatter(frame, fluence.pulse_energy_j, pulses)
-        return Record(_frame_row(frame, fluence.pulse_energy_j, pulses), _arrays_of(frame))
+        energy_j = fluence.pulse_energy_j
+        error_j = energy_j * _relative_energy_error(fluence, reading, pulses)
+        self._frames.add_scatter(frame, energy_j, pulses, error_j)
+        return Record(_frame_row(frame, energy_j, error_j, pulses), _arrays_of(frame))
 
     def _lit(self, exposure_s: float, accumulations: int) -> tuple[Spectrum, Fluence, EnergyReading]:
         """Take a spectrum, shutter open, and read the energy of the pulses in its first exposure.
@@ -327,10 +329,11 @@ class FluenceSweep(SweepProcedure):
             here = {"fluence_uj_cm2": fluence.uj_cm2, "peak_rate": peak_rate}
             after = self._overlap(spectrum, self._exposure_after(point, spectrum, here, ladder))
         pulses = self._pulses_in(spectrum)
-        # The meter and the camera see different pulses of the same laser; both means scatter.
-        error = math.hypot(fluence.error_uj_cm2, fluence.uj_cm2 * reading.std_j / reading.mean_j / math.sqrt(pulses))
+        error = fluence.uj_cm2 * _relative_energy_error(fluence, reading, pulses)
         signal, variance = self._frames.emission(spectrum, fluence.pulse_energy_j, pulses)
-        intensity, intensity_error = band_sum(signal, variance, self._band_mask, pulses / spectrum.accumulations)
+        common = self._frames.scatter_error(fluence.pulse_energy_j, pulses)
+        per_exposure = pulses / spectrum.accumulations
+        intensity, intensity_error = band_sum(signal, variance, self._band_mask, per_exposure, common)
         line = self._lines.measure(signal / pulses, fluence.uj_cm2)
         row = {
             "stage": point.stage,
@@ -530,11 +533,20 @@ def _fluences_of(settings: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
     return tuple(entry["fluence_uj_cm2"] for entry in settings)
 
 
-def _frame_row(frame: Spectrum, energy_j: float, pulses: float) -> dict[str, Any]:
+def _relative_energy_error(fluence: Fluence, reading: EnergyReading, pulses: float) -> float:
+    """Get how well the mean energy of the pulses of an exposure is known, as a share of it.
+
+    The meter and the camera see different pulses of the same laser; both means scatter.
+    """
+    return math.hypot(fluence.error_uj_cm2 / fluence.uj_cm2, reading.std_j / reading.mean_j / math.sqrt(pulses))
+
+
+def _frame_row(frame: Spectrum, energy_j: float, energy_error_j: float, pulses: float) -> dict[str, Any]:
     return {
         "exposure_s": frame.exposure_s,
         "accumulations": frame.accumulations,
         "pulse_energy_j": energy_j,
+        "pulse_energy_error_j": energy_error_j,
         "counted_pulses": pulses,
         "saturated_pixels": int(frame.saturated.sum()),
         "cosmic_pixels": int(frame.cosmic.sum()),

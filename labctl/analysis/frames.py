@@ -71,7 +71,8 @@ class Frames:
 
     Variances hold shot noise, the noise of read-out and dark current as the dark frames show it, and that of the dark
     and scatter frames themselves, which are subtracted with it. A dark frame subtracted from both spectrum and scatter
-    counts twice, although it cancels in part.
+    counts twice, although it cancels in part. How well the energy behind the scatter frame is known is no noise of
+    pixels but an error of all of them alike: see :meth:`scatter_error`.
 
     :param counts_per_electron: Gain of the camera: shot noise of n counts is sqrt(n counts_per_electron) counts.
     """
@@ -83,6 +84,7 @@ class Frames:
         self._dark: dict[int, _Dark] = {}
         self._scatter_per_j: Array | None = None
         self._scatter_variance: Array | None = None
+        self._scatter_energy_error = 0.0
 
     @property
     def has_scatter(self) -> bool:
@@ -94,17 +96,22 @@ class Frames:
         counts = repaired(frame.counts, frame.cosmic) / frame.accumulations
         self._dark[_microseconds(frame.exposure_s)] = _Dark(counts, frame.accumulations)
 
-    def add_scatter(self, frame: Exposed, pulse_energy_j: float, pulses: float) -> None:
+    def add_scatter(self, frame: Exposed, pulse_energy_j: float, pulses: float, energy_error_j: float = 0.0) -> None:
         """Keep pump scatter as counts per joule on the sample: it is linear in the pump.
 
-        Raises ValueError if there was no pump, LookupError if there is no dark frame of its exposure.
+        :param energy_error_j: Standard error of the mean energy of the pulses in the frame.
+        :raises ValueError: There was no pump, or the error is none.
+        :raises LookupError: There is no dark frame of its exposure.
         """
         joules = pulse_energy_j * pulses
         if not (math.isfinite(joules) and joules > 0):
             raise ValueError(f"pump scatter needs pulses with energy, got {pulses} of {pulse_energy_j} J")
+        if not (math.isfinite(energy_error_j) and energy_error_j >= 0):
+            raise ValueError(f"the error of the energy must be >= 0, got {energy_error_j} J")
         counts = self._above_dark(frame)
         self._scatter_per_j = counts / joules
         self._scatter_variance = self._variance(frame, counts) / joules**2
+        self._scatter_energy_error = energy_error_j / pulse_energy_j
 
     def emission(self, frame: Exposed, pulse_energy_j: float, pulses: float) -> tuple[Array, Array]:
         """Get the emission in counts, summed over the accumulations, and its variance; both shape (pixels,).
@@ -118,6 +125,16 @@ class Frames:
             signal = signal - self._scatter_per_j * joules
             variance = variance + self._scatter_variance * joules**2
         return signal, variance
+
+    def scatter_error(self, pulse_energy_j: float, pulses: float) -> Array | float:
+        """Get the standard deviation of the scatter subtracted from the energy behind its frame, in counts.
+
+        Shape (pixels,), or 0 without scatter frame; of the same sign in all pixels, so a sum over pixels has the sum of
+        these for its error.
+        """
+        if self._scatter_per_j is None:
+            return 0.0
+        return self._scatter_energy_error * pulse_energy_j * pulses * np.maximum(_smooth(self._scatter_per_j), 0.0)
 
     def peak_rate(self, frame: Exposed, band: NDArray[np.bool_]) -> float:
         """Get the rate of the brightest pixel of the band above dark, in counts per second, at least 1."""

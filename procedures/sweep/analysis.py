@@ -55,7 +55,8 @@ def emission(run: Any, band_nm: tuple[float, float], counts_per_electron: float 
             pulses = float(columns["counted_pulses"][index])
             energy_j = float(columns["pulse_energy_j"][index])
             signal, variance = frames.emission(_frame(run, "points", index), energy_j, pulses)
-            total, error = band_sum(signal, variance, mask, pulses / columns["accumulations"][index])
+            common = frames.scatter_error(energy_j, pulses)
+            total, error = band_sum(signal, variance, mask, pulses / columns["accumulations"][index], common)
             rows.append(signal[mask] / pulses)
             sums.append(total / pulses)
             errors.append(error / pulses)
@@ -110,7 +111,9 @@ def _frames(run: Any, counts_per_electron: float) -> Frames:
     if run.count("scatter"):
         scatter = run.columns("scatter")
         energy_j, pulses = float(scatter["pulse_energy_j"][0]), float(scatter["counted_pulses"][0])
-        frames.add_scatter(_frame(run, "scatter", 0), energy_j, pulses)
+        # Runs of earlier versions do not say how well the energy is known.
+        error_j = float(scatter["pulse_energy_error_j"][0]) if "pulse_energy_error_j" in scatter else 0.0
+        frames.add_scatter(_frame(run, "scatter", 0), energy_j, pulses, error_j)
     return frames
 
 

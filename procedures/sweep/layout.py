@@ -17,6 +17,7 @@ _FRAME = (
     Column("exposure_s", "float", "s", "True exposure of one accumulation"),
     Column("accumulations", "int", "", "Exposures summed"),
     Column("pulse_energy_j", "float", "J", "Energy per pulse at the sample plane; 0 with the shutter closed"),
+    Column("pulse_energy_error_j", "float", "J", "Random standard error of the mean over the pulses of the frame"),
     Column("counted_pulses", "float", "", "Mean number of pulses in the exposures: repetition rate times exposure"),
     Column("saturated_pixels", "int", "", "Pixels at or near the ceiling of the ADC"),
     Column("cosmic_pixels", "int", "", "Pixels hit by a cosmic ray"),

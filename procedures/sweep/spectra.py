@@ -32,10 +32,15 @@ def band_mask(wavelength_nm: Array, band_nm: tuple[float, float]) -> NDArray[np.
 
 
 def band_sum(
-    signal: Array, variance: Array, mask: NDArray[np.bool_], pulses_per_exposure: float
+    signal: Array,
+    variance: Array,
+    mask: NDArray[np.bool_],
+    pulses_per_exposure: float,
+    common_error: Array | float = 0.0,
 ) -> tuple[float, float]:
     """Get the sum over the band and its standard error, in the unit of ``signal``.
 
+    ``variance`` is that of each pixel by itself, ``common_error`` a standard deviation that goes the same way in all.
     The laser does not trigger the exposures: one of n + f pulses on average holds n or n + 1 of them, with the
     probabilities 1 - f and f, if it begins anywhere between two pulses; that is a standard deviation of
     sqrt(f (1 - f)) pulses. Exposures that follow each other in a fixed cycle may all err alike, so their number does
@@ -44,7 +49,8 @@ def band_sum(
     total = float(signal[mask].sum())
     share = pulses_per_exposure % 1.0
     by_pulses = math.sqrt(share * (1 - share)) / max(pulses_per_exposure, 1.0)
-    return total, math.hypot(math.sqrt(float(variance[mask].sum())), by_pulses * total)
+    common = float(np.broadcast_to(common_error, signal.shape)[mask].sum())
+    return total, math.hypot(math.sqrt(float(variance[mask].sum())), by_pulses * total, common)
 
 
 @dataclass(frozen=True)

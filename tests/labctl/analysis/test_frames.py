@@ -93,3 +93,26 @@ def test_what_is_missing_is_said():
         made.add_scatter(Frame(PATTERN, 0.1, 1, NONE), 0.0, 100)
     with pytest.raises(ValueError, match="counts_per_electron"):
         Frames(0.0)
+
+
+def test_the_energy_behind_the_scatter_frame_is_an_error_of_all_pixels_alike():
+    """The meter errs by 5 % at the scatter frame; the band's sum scatters by what that subtracts too much or little."""
+    relative, sums, expected = 0.05, [], []
+    for seed in range(300):
+        rng = np.random.default_rng(seed)
+        made = frames(rng)
+        read_j = ENERGY_J * (1 + relative * rng.standard_normal())
+        made.add_scatter(frame(rng, SCATTER, 4, 0.2), read_j, 400, relative * ENERGY_J)
+        signal, variance = made.emission(frame(rng, LIGHT + SCATTER, 3), ENERGY_J, 300)
+        sums.append(signal.sum())
+        expected.append(np.hypot(np.sqrt(variance.sum()), np.sum(made.scatter_error(ENERGY_J, 300))))
+    assert np.mean(expected) == pytest.approx(np.std(sums, ddof=1), rel=0.12)
+    assert np.sqrt(variance.sum()) < 0.2 * np.mean(expected)
+
+
+def test_scatter_of_unknown_energy_is_refused_and_no_scatter_has_no_error():
+    made = frames(np.random.default_rng(0))
+    assert made.scatter_error(ENERGY_J, 300) == 0.0
+    for error_j in (-1e-9, np.nan):
+        with pytest.raises(ValueError, match="error of the energy"):
+            made.add_scatter(Frame(PATTERN, 0.1, 1, NONE), ENERGY_J, 100, error_j)

@@ -6,10 +6,11 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 
 from labctl.store.run import Run, open_run
-from procedures.sweep.analysis import analyse
+from procedures.sweep.analysis import analyse, emission
 
 EVERYTHING = (-math.inf, math.inf)
 
@@ -70,3 +71,36 @@ def test_what_all_points_share_stands_beside_the_intervals(run):
 def test_pulses_of_nanoseconds_do_not_make_a_population(run):
     found = Edited(run, ("bench", 'pulse_duration = "100 fs"', 'pulse_duration = "5 ns"')).analysed()
     assert any("pulse of 5 ns" in text and "population is smaller" in text for text in found["warnings"])
+
+
+class VagueScatter:
+    """A stored run whose scatter frame was taken with an energy known less well, or not said how well."""
+
+    def __init__(self, run: Run, relative: float | None) -> None:
+        self._run, self._relative = run, relative
+
+    def columns(self, stream: str) -> dict[str, Any]:
+        columns = dict(self._run.columns(stream))
+        if stream == "scatter":
+            columns["pulse_energy_error_j"] = columns["pulse_energy_j"] * (self._relative or 0.0)
+            if self._relative is None:
+                del columns["pulse_energy_error_j"]
+        return columns
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._run, name)
+
+
+def test_the_energy_of_the_scatter_frame_is_among_the_errors(run):
+    scatter = run.columns("scatter")
+    relative = float(scatter["pulse_energy_error_j"][0] / scatter["pulse_energy_j"][0])
+    assert 1e-4 < relative < 0.02
+    light = emission(run, EVERYTHING)
+    assert light.intensity_error == pytest.approx(run.columns("points")["band_intensity_error"], rel=1e-5)
+
+    unsaid, vague, vaguer = (emission(VagueScatter(run, share), EVERYTHING) for share in (None, 0.5, 1.0))
+    added = [np.sqrt(found.intensity_error**2 - unsaid.intensity_error**2) for found in (vague, vaguer)]
+    energy_j = run.columns("points")["pulse_energy_j"]
+    assert added[1] == pytest.approx(2 * added[0], rel=1e-6)
+    assert added[0] / energy_j == pytest.approx(np.full(len(energy_j), added[0][0] / energy_j[0]), rel=1e-6)
+    assert added[0][0] > unsaid.intensity_error[0]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from labctl.analysis.spectrum import ASELine, PLShape
-from procedures.sweep.spectra import LineColumns, LiveLines
+from procedures.sweep.spectra import LineColumns, LiveLines, band_sum
 
 WAVELENGTH_NM = np.linspace(565.0, 699.0, 1024)
 PL = PLShape(641.0, 12.0, 16.0)
@@ -57,3 +57,10 @@ def test_from_the_top_down_there_are_no_parts_before_there_is_pl_alone() -> None
     found = lines.measure(counts := spectrum(9.0, 1), 9.0)
     assert abs(found.ase_intensity) < 0.05 * found.pl_intensity
     assert found.pl_intensity == pytest.approx(counts.sum(), rel=0.05)
+
+
+def test_an_error_that_all_pixels_share_does_not_average_out() -> None:
+    signal, mask = np.full(200, 3.0), np.arange(200) < 100
+    total, alone = band_sum(signal, signal, mask, 10.0)
+    assert (total, alone) == pytest.approx((300.0, np.sqrt(300.0)))
+    assert band_sum(signal, signal, mask, 10.0, np.full(200, 0.2))[1] == pytest.approx(np.hypot(alone, 20.0))
