@@ -8,6 +8,7 @@ from typing import Any
 from labctl.clock import Clock
 from labctl.config.raw_table import RawTable
 from labctl.errors import InputError
+from labctl.sim.faults import Faults, active_faults
 from labctl.sim.link import EmulatorChannel, EmulatorLink
 from labctl.sim.remote import RemoteLaboratory, RemoteLibrary, RemoteWire
 from labctl.sim.stand import Stand, has_emulator, is_wire
@@ -26,11 +27,13 @@ class LocalLaboratory:
 
     :param stand: The laboratory with its emulators.
     :param clock: Clock of the run.
+    :param faults: Faults on the wires to its instruments, in tests of labctl itself.
     """
 
-    def __init__(self, stand: Stand, clock: Clock) -> None:
+    def __init__(self, stand: Stand, clock: Clock, faults: Faults | None = None) -> None:
         self.stand = stand
         self.clock = clock
+        self.faults = faults
 
     @property
     def is_unused(self) -> bool:
@@ -67,7 +70,7 @@ def open_laboratory(session: Session) -> LaboratoryLink:
     for role, (driver, options) in session.drivers.items():
         if has_emulator(driver):
             stand.put(role, driver, table_values(options))
-    return LocalLaboratory(stand, session.clock)
+    return LocalLaboratory(stand, session.clock, active_faults())
 
 
 def open_sim(request: OpenRequest) -> ByteLink | LibraryChannel:
@@ -88,7 +91,10 @@ def open_sim(request: OpenRequest) -> ByteLink | LibraryChannel:
         raise _wrong_kind(request)
     with stand.lock:
         place.connect(session.clock.now())
-    return _as_link(request, place.emulator, lock=stand.lock)
+    faults, emulator = laboratory.faults, place.emulator
+    if faults is not None:
+        emulator = faults.put(request.role, emulator, request.settings)
+    return _as_link(request, emulator, lock=stand.lock)
 
 
 def open_sim_tcp(request: OpenRequest) -> ByteLink | LibraryChannel:

@@ -23,7 +23,7 @@ PULSES_PER_TURN = 143360
 _DATA_LENGTH = {"ma": 8, "mr": 8, "so": 8, "sj": 8, "sv": 2, "is": 2, "ca": 1, "ho": 1}
 _HEX = string.hexdigits.encode()
 _LETTERS = string.ascii_lowercase.encode()
-_OK, _TIMEOUT, _STUCK, _UNSUPPORTED, _BAD_VALUE, _ISOLATED, _BUSY = 0, 1, 2, 3, 4, 5, 9
+_OK, _TIMEOUT, _STUCK, _UNSUPPORTED, _BAD_VALUE, _ISOLATED, _BUSY, _MOTOR_ERROR = 0, 1, 2, 3, 4, 5, 9, 11
 _STUCK_AFTER_S = 2.0
 _MOTOR = "11" + "0400" + "FFFF" + "FFFF" + "00B8" + "00A0"
 
@@ -62,7 +62,7 @@ class ELL14Options(BaseModel):
 class ELL14Emulator:
     """The mount with the wave plate in it.
 
-    Faults: set :attr:`stuck`; call :meth:`power_cycle`.
+    Faults: set :attr:`stuck`; call :meth:`power_cycle`, :meth:`refuse`.
 
     :param laboratory: Where the plate turns.
     :param role: Role on the bench; keys the jitter.
@@ -120,6 +120,11 @@ class ELL14Emulator:
         self._motion = (t, t, position, position)
         self._counter_offset = -position
         self._status, self._velocity, self._jog_step, self._input = _OK, 100, 0, b""
+
+    def refuse(self, t: float, data: bytes) -> Sequence[Reply]:
+        """Answer a command by a motor error."""
+        self._input = b""
+        return [self._reply(t, f"GS{_MOTOR_ERROR:02X}")]
 
     @property
     def _gives_up_s(self) -> float:

@@ -39,6 +39,7 @@ _LEAST_EXPOSURE_S = 1e-3
 _START_S = 0.005
 _INITIALIZE_S = 2.0
 _LONG_S = 3600.0
+_NEVER_S = 1e9
 _CIRCULAR_BUFFER_FRAMES = 512
 _WITHOUT_INITIALIZE = frozenset(
     {"GetAvailableCameras", "GetCameraHandle", "SetCurrentCamera", "GetCurrentCamera", "Initialize", "GetVersionInfo"}
@@ -96,6 +97,7 @@ class AndorSDK2Library:
         self.laboratory = laboratory
         self.role = role
         self._powered = True
+        self.stuck = False
         chosen = self.options
         self.cooler = Cooler(chosen.set_point_c, chosen.cold, chosen.cooling_k_s, chosen.settle_s)
         self._columns: int = laboratory.truth.camera.pixels
@@ -119,6 +121,15 @@ class AndorSDK2Library:
         """Give the power back: the library has to be initialised anew."""
         self._powered = True
         self._initialized = False
+
+    def power_cycle(self, t: float) -> None:
+        """Switch the camera off and on."""
+        self.power_off(t)
+        self.power_on()
+
+    def refuse(self, t: float, function: str) -> int:
+        """Refuse a call, without carrying it out."""
+        return Code.GENERAL_ERRORS
 
     def call(self, t: float, function: str, arguments: Sequence[Any]) -> tuple[float, int, Sequence[Any]]:
         """Call a function at ``t``; get the moment of return, the code, and the outputs of the call table."""
@@ -425,7 +436,7 @@ class AndorSDK2Library:
         timing = self._timing()
         self._scans_seen = 0
         self._acquisition = Acquisition(
-            start_s=t + _START_S,
+            start_s=t + (_NEVER_S if self.stuck else _START_S),
             timing=timing,
             geometry=self.read_out.geometry,
             frames=many.get(self._acquisition_mode, 1),

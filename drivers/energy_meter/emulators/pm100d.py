@@ -31,6 +31,7 @@ _ERRORS = {
     -222: "Data out of range",
     -230: "Data corrupt or stale",
     -241: "Hardware missing",
+    -310: "System error",
     -350: "Queue overflow",
     -410: "Query INTERRUPTED",
 }
@@ -66,6 +67,7 @@ class PM100DEmulator:
         self._zeroing_s = float(options.get("zeroing_s", 2.5))
         self._interruptible = bool(options.get("interruptible", True))
         self._commands = self._command_table()
+        self.stuck = False
         self.power_up()
         if options.get("awkward", False):
             self._average = 300
@@ -93,6 +95,16 @@ class PM100DEmulator:
         self._zeroing_until: float | None = None
         self._free_at = -math.inf
         self._last_contact = 0.0
+
+    def power_cycle(self, t: float) -> None:
+        """Switch off and on."""
+        self.power_up()
+
+    def refuse(self, t: float, data: bytes) -> Sequence[Reply]:
+        """Queue an error for each line and answer none."""
+        for _ in self._lines.feed(data):
+            self._queue_error(-310)
+        return ()
 
     def respond(self, t: float, data: bytes) -> Sequence[Reply]:
         """Take bytes at ``t``; see :class:`labctl.sim.emulator.WireEmulator`."""
@@ -293,6 +305,8 @@ class PM100DEmulator:
             return False
         saturated = energies.max() > self._range_j
         reading = _OVER_RANGE if saturated else float(energies.mean()) + self._head.zero_j() - self._removed_j
+        if self.stuck and self._last_reading is not None:
+            reading = self._last_reading
         self._last_reading = reading
         self._output.append(_number(reading))
         period = self._laboratory.pulse_period_s

@@ -70,7 +70,8 @@ class SC10Options(BaseModel):
 class SC10Emulator:
     """The controller with its shutter.
 
-    Faults: set :attr:`stuck`; call :meth:`trip_interlock`, :meth:`restore_interlock`, :meth:`power_cycle`.
+    Faults: set :attr:`stuck`; call :meth:`trip_interlock`, :meth:`restore_interlock`, :meth:`power_cycle`,
+    :meth:`refuse`.
 
     :param laboratory: Where the blade lets light pass or not.
     :param role: Role on the bench.
@@ -125,6 +126,11 @@ class SC10Emulator:
         self._enable(t, False)
         self._settings = dict(self._stored)
         self._input = LineBuffer(b"\r\n")
+
+    def refuse(self, t: float, data: bytes) -> Sequence[Reply]:
+        """Answer commands as if it did not know them."""
+        lines = [command + b"\r" + NOT_DEFINED + b"\r" for command in self._input.feed(data)]
+        return [(t + self.options.reply_s, line + PROMPT) for line in lines]
 
     def is_closed(self, t: float) -> bool:
         """Get whether the blade is closed at ``t``, s."""

@@ -67,6 +67,7 @@ class SpectraProEmulator:
         self._echoes = bool(options.get("echo", True))
         self._knows_model = bool(options.get("knows_model", True))
         self._words = self._word_table()
+        self.stuck = False
         self._power_up_state()
         self._garbage = b""
         if options.get("awkward", False):
@@ -76,6 +77,16 @@ class SpectraProEmulator:
         """Switch off and on at ``t``: echo on again, grating 1, 0 nm."""
         self._power_up_state()
         self._tell_laboratory(t)
+
+    def power_cycle(self, t: float) -> None:
+        """Switch off and on at ``t``."""
+        self.power_up(t)
+
+    def refuse(self, t: float, data: bytes) -> Sequence[Reply]:
+        """Answer a line as if it did not know its first word."""
+        line, self._line = (self._line + data.decode("latin-1")).strip(), ""
+        echo = f"{line} " if self._echo and line else ""
+        return [(t + self._reply_s, f"{echo}{line.partition(' ')[0]}? \r\n".encode("latin-1"))]
 
     def _power_up_state(self) -> None:
         self._line = ""
@@ -179,7 +190,7 @@ class SpectraProEmulator:
 
     def _start_drive(self, t: float, wavelength_nm: float, speed_nm_s: float) -> float:
         start = self._drive.at(t)
-        target = self._within_range(wavelength_nm)
+        target = start if self.stuck else self._within_range(wavelength_nm)
         end = t + abs(target - start) / speed_nm_s
         self._drive = _Drive(t, end, start, target)
         self._laboratory.spectrograph.slew(t, end, target)
