@@ -14,6 +14,7 @@ beyond the cycle time that the library calculates (reports range from 6 ms to 0.
 from __future__ import annotations
 
 import logging
+import math
 import sys
 import threading
 from collections.abc import Callable, Collection
@@ -54,6 +55,7 @@ _INITIALIZE_TIMEOUT_S = 60.0
 _SLICE_S = 0.5
 _SLICE_MARGIN_S = 0.02
 _READ_OUT_MARGIN_S = 5.0
+_EMPTY_SHARE = 0.1
 _POLL_S = 0.02
 _SAFE_CALL_S = 1.5
 _IDLE_TIMEOUT_S = 2.0
@@ -252,7 +254,20 @@ class AndorSDK2(Instrument):
             if self._stop.is_set():
                 raise Aborted("the exposure was stopped", where=self.name)
             self._raise("the exposure ended without data", code, todo="repeat the point")
-        return np.asarray(counts, dtype=np.int32)
+        return self._checked(np.asarray(counts, dtype=np.int32))
+
+    def _checked(self, counts: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Get a frame if the converter can have given it: within its range, and no stretch without its offset."""
+        low, high = int(counts.min()), int(counts.max())
+        if low < 0 or high > self.full_scale_counts:
+            what = f"counts of {low} to {high}; the converter gives 0 to {self.full_scale_counts}"
+        elif (empty := int((counts == 0).sum())) >= _EMPTY_SHARE * len(counts):
+            what = f"{empty} of {len(counts)} pixels without a count, not even the offset: they were not read out"
+        else:
+            return counts
+        raise InstrumentError(
+            f"the frame has {what}", exchange=self.adapter.last, where=self.name, todo="repeat the point"
+        )
 
     def abort(self) -> None:
         """Stop an exposure; nothing happens when none is under way."""
@@ -468,6 +483,8 @@ class AndorSDK2(Instrument):
         """Call a function; raises for a code other than success and those accepted."""
         code, outputs = self.adapter.call(function, *arguments, timeout_s=timeout_s)
         if code == Code.SUCCESS or code in accept:
+            if any(isinstance(value, float) and not math.isfinite(value) for value in outputs):
+                self._raise(f"{function} gave a number that is none", code)
             return code, outputs
         if code in CAMERA_LOST:
             self._raise(

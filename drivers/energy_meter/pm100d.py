@@ -213,6 +213,8 @@ class PM100D(ThorlabsPM100USB):
                 raise self._refused(f"to average {average} pulses; the option averaging = false does without")
             with self.adapter.patience(self._chosen.reading_timeout_s):
                 readings_j = self._read_blocks(blocks)
+            # A meter that was switched off and on meanwhile has read with other settings.
+            self._require_settings()
         return EnergyReading(fmean(readings_j), stdev(readings_j) * math.sqrt(average), blocks * average)
 
     def make_safe(self) -> Sequence[SafeStep]:
@@ -360,6 +362,11 @@ class PM100D(ThorlabsPM100USB):
             )
         if len({len(match[2]) for reply in replies if (match := _NUMBER.fullmatch(reply))}) > 1:
             raise self._error(f"readings differ in their number of digits, a byte was lost: {', '.join(replies)}")
+        if count >= _BLOCKS and len(set(replies)) == 1:
+            raise self._error(
+                f"{count} readings are the same to the last digit: the meter repeats an old one",
+                todo="switch the meter off and on; start the instrument up again",
+            )
         middle = median(readings)
         alike = all(middle / _OUTLIER_FACTOR < reading < middle * _OUTLIER_FACTOR for reading in readings)
         if self._chosen.averaging and count >= _BLOCKS and middle > 0 and not alike:

@@ -192,7 +192,7 @@ class PumpBeam:
         """Open the shutter for the duration of the block and close it again, whatever happens in it.
 
         The light counts for the dose of the spot, also when the block fails. Raises LimitExceeded before it opens when
-        the spot has had its dose.
+        the spot has had its dose, InstrumentError at the end when the shutter did not stay open.
 
         :param on_sample: False when the sample is out of the beam, or the beam blocked: it then gives no dose.
         """
@@ -204,6 +204,7 @@ class PumpBeam:
         try:
             self.shutter.open()
             yield opening
+            self._require_open()
         finally:
             try:
                 self._shut()
@@ -211,6 +212,16 @@ class PumpBeam:
                 # A shutter that does not close does not make the dose unknown: this much it was at least.
                 self._account(opening)
                 raise
+
+    def _require_open(self) -> None:
+        """Raise InstrumentError if the shutter closed while it was to be open: what was measured then lacks light."""
+        if not self.shutter.is_open:
+            raise InstrumentError(
+                "the shutter closed by itself during the measurement",
+                role="shutter",
+                state="what was measured with this opening was not stored",
+                todo="look at its interlock and its supply, then go on",
+            )
 
     @property
     def dose_j_cm2(self) -> float:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
 
 from labctl.roles import SAFE_ORDER, Instrument, SafeStep
+from labctl.transport.operator import OperatorLink
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +47,48 @@ class SafeReport:
 
 
 def make_safe(instruments: Mapping[str, Instrument]) -> SafeReport:
-    """Bring every instrument into its safe state, what keeps light off the sample first."""
-    steps: list[RoleStep] = []
-    for role in sorted(instruments, key=_order):
-        steps.extend(RoleStep(role, step) for step in _steps_of(role, instruments[role]))
-    report = SafeReport(tuple(steps))
+    """Bring every instrument into its safe state, what keeps light off the sample first.
+
+    When all have had their turn, those that could not confirm it get one more, a wire over a new connection: a byte
+    that was lost, or a plug that was loose for a moment, does not make the bench unsafe.
+    """
+    roles = sorted(instruments, key=_order)
+    steps = {role: _steps_of(role, instruments[role]) for role in roles}
+    for role in roles:
+        if _failed(steps[role]) and _may_try_again(instruments[role]):
+            steps[role] = _second_try(role, instruments[role], steps[role])
+    report = SafeReport(tuple(RoleStep(role, step) for role in roles for step in steps[role]))
     for entry in report.unconfirmed:
         log.error("UNCONFIRMED safe state: %s: %s (%s)", entry.role, entry.step.action, entry.step.evidence)
     return report
+
+
+def _failed(steps: list[SafeStep]) -> bool:
+    return not all(step.confirmed for step in steps)
+
+
+def _may_try_again(instrument: Any) -> bool:
+    """Get whether a second try makes sense: not where there is no connection, nor with somebody who said no."""
+    adapter = getattr(instrument, "adapter", None)
+    return adapter is not None and not isinstance(getattr(adapter, "connection", None), OperatorLink)
+
+
+def _second_try(role: str, instrument: Any, first: list[SafeStep]) -> list[SafeStep]:
+    """Try again; the steps say what failed before."""
+    failed = "; ".join(step.evidence for step in first if not step.confirmed)
+    log.warning("%s: making it safe once more after: %s", role, failed)
+    if hasattr(instrument.adapter, "reconnect"):
+        try:
+            with instrument.adapter.seize():
+                instrument.adapter.reconnect()
+        except Exception as error:  # the old connection may still do
+            log.warning("%s: no new connection: %s", role, error)
+    again = _steps_of(role, instrument)
+    return [replace(step, evidence=_evidence(step.evidence, failed)) for step in again]
+
+
+def _evidence(said: str, failed: str) -> str:
+    return f"{said}; tried twice" if said == failed else f"{said}; at the second try, after: {failed}"
 
 
 def _order(role: str) -> tuple[int, str]:

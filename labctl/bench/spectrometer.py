@@ -132,6 +132,7 @@ class Spectrometer:
         self.warnings: list[str] = []
         self._falling = False
         self._locked = False
+        self._centre_nm: float | None = None
 
     def prepare(self, centre_nm: float, grating: int, filter_name: str | None = None) -> None:
         """Select filter, grating and centre wavelength, read them back, and build the wavelength axis.
@@ -148,6 +149,7 @@ class Spectrometer:
                 role="spectrograph",
                 todo="start the spectrograph anew; check the limits of the grating",
             )
+        self._centre_nm = reached
         axis = self._wavelengths_nm(reached, chosen)
         self._falling = bool(axis[0] > axis[-1])
         self.wavelength_nm = (axis[::-1] if self._falling else axis) + self.wavelength_offset_nm
@@ -188,7 +190,8 @@ class Spectrometer:
         """Take ``accumulations`` exposures and sum them; whatever fails, no exposure is left under way.
 
         Raises InstrumentError when the cooler is not locked: another temperature has another dark current; and when
-        the filter before the slit is not the one chosen, before or after the exposures.
+        the filter before the slit is not the one chosen, before or after the exposures, or the spectrograph no longer
+        stands where it was set: one that was switched off and on shows the zero order.
 
         :param exposure_s: Exposure asked for; the true one is in the result.
         :param during: Called once, after the first exposure has started (e.g. to read the energy meter).
@@ -213,6 +216,7 @@ class Spectrometer:
                 self._abort_exposure()
                 raise
         filter_name, filter_position = self._filter_in_beam()
+        self._check_wavelength()
         return Spectrum(
             wavelength_nm=self.wavelength_nm,
             counts=frames.sum(axis=0),
@@ -232,6 +236,19 @@ class Spectrometer:
             return NO_FILTER, 0
         position = self.filters.in_beam()
         return position.name, position.number
+
+    def _check_wavelength(self) -> None:
+        """Raise InstrumentError if the spectrograph is not where the wavelength axis says."""
+        if self._centre_nm is None:
+            return
+        found_nm = self.spectrograph.wavelength_nm
+        if abs(found_nm - self._centre_nm) > _WAVELENGTH_TOLERANCE_NM:
+            raise InstrumentError(
+                f"the spectrograph stands at {found_nm:g} nm instead of {self._centre_nm:g} nm",
+                role="spectrograph",
+                state="the spectrum was not stored",
+                todo="see whether it was switched off or turned by hand; start a new run",
+            )
 
     def _wavelengths_nm(self, centre_nm: float, grating: Grating) -> NDArray[np.float64]:
         """Get the wavelength of each pixel in nm, shape (pixels,), in the order of the detector."""

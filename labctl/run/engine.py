@@ -374,9 +374,11 @@ def _without_the_unreached(report: SafeReport, error: BenchOpenError) -> SafeRep
     """Judge the safe state of a bench that did not open.
 
     A dead energy meter is a failed measurement, not an unsafe bench: its steps do not count. A shutter or a detector
-    that cannot be reached may have been left in any state: that is unconfirmed, whoever left it so.
+    that cannot be reached may have been left in any state: that is unconfirmed, whoever left it so. One that failed
+    when it was started, but then confirmed its safe state, is safe.
     """
-    unreached = {failure.role: failure for failure in error.failures}
+    safe = {entry.role for entry in report.steps} - {entry.role for entry in report.unconfirmed}
+    unreached = {failure.role: failure for failure in error.failures if failure.role not in safe}
     dead = [
         RoleStep(role, SafeStep("reach the instrument", False, str(unreached[role].error)))
         for role in unreached

@@ -557,3 +557,24 @@ def test_every_function_of_the_driver_is_in_the_call_table(bench: Bench) -> None
     assert set(FUNCTIONS) >= {name for name, _, _ in LINK.farewell}
     assert code_in_words(20073) == "20073 IDLE, no acquisition is under way"
     assert code_in_words(20089).startswith("20089 USBERROR")
+
+
+@pytest.mark.parametrize(
+    ("spoilt", "said"),
+    [(slice(512, 1024), "512 of 1024 pixels without a count"), (-3, "counts of -3"), (70000, "to 70000")],
+)
+def test_a_frame_that_no_converter_gives_is_refused(bench: Bench, spoilt: slice | int, said: str) -> None:
+    camera = bench.started()
+    counts = np.full(1024, 600, dtype=np.int32)
+    counts[spoilt if isinstance(spoilt, slice) else 7] = 0 if isinstance(spoilt, slice) else spoilt
+    bench.library.answer("GetAcquiredData", 20002, counts)
+    camera.start()
+    with pytest.raises(InstrumentError, match=said):
+        camera.read()
+
+
+def test_a_number_that_is_none_is_refused(bench: Bench) -> None:
+    camera = bench.started()
+    bench.library.answer("GetTemperatureF", 20036, float("nan"))
+    with pytest.raises(InstrumentError, match="a number that is none"):
+        _ = camera.cooler

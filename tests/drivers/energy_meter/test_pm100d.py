@@ -466,3 +466,28 @@ def test_the_unmodified_pymeasure_driver_in_a_process_of_its_own() -> None:
     assert 1e-5 < float(first) < 1e-4
     assert identity == "THORLABS,PM100D,P0012345,2.8.0"
     assert errors == "[]"
+
+
+def test_a_meter_that_was_switched_off_during_a_reading_gives_none():
+    bench = Bench()
+    meter = bench.ready()
+    replies = itertools.count()
+
+    def power_cycle_at_the_fifth_block(data: bytes) -> bytes:
+        if data.count(b"E-") and next(replies) == 8:
+            bench.emulator.power_cycle(bench.clock.now())
+        return data
+
+    meter.measure(20)
+    bench.wire.change = power_cycle_at_the_fifth_block
+    with pytest.raises(InstrumentError, match="switched off"):
+        meter.measure(20)
+
+
+def test_a_meter_that_repeats_its_last_reading_is_found_out():
+    bench = Bench()
+    meter = bench.ready()
+    meter.measure(20)
+    bench.emulator.stuck = True
+    with pytest.raises(InstrumentError, match="repeats an old one"):
+        meter.measure(20)

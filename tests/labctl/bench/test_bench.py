@@ -156,7 +156,7 @@ def test_two_dead_instruments_are_one_error_that_names_both(
     assert "sent b'*IDN?" in text and "rubbish" in text
     tree = error.as_dict()["failures"]
     assert isinstance(tree, list) and [branch["role"] for branch in tree] == ["attenuator", "energy_meter"]
-    assert sorted(made_safe) == sorted(closed) == ["attenuator", "energy_meter", "shutter"]
+    assert sorted(set(made_safe)) == sorted(closed) == ["attenuator", "energy_meter", "shutter"]
     assert error.safe_report.state == "unconfirmed"
     assert "SAFE STATE UNCONFIRMED" in error.state
     assert "shutter" not in error.state

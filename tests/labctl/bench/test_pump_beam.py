@@ -214,6 +214,16 @@ def test_light_goes_off_whatever_happens() -> None:
     assert [light.pulses for light in toys.pump.take_light()] == [100, 100, 100]
 
 
+def test_a_shutter_that_closes_by_itself_spoils_what_was_measured() -> None:
+    toys = Toys()
+    toys.pump.set_fluence(10.0)
+    with pytest.raises(InstrumentError, match="closed by itself") as caught:
+        with toys.pump.light():
+            toys.shutter.is_open = False
+    assert caught.value.role == "shutter"
+    assert toys.log[-1] == "shut"
+
+
 def test_openings_are_counted_once_with_their_time() -> None:
     toys = Toys()
     for duration_s in (0.5, 2.0):

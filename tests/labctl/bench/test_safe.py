@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 from labctl.bench.safe import make_safe
 from labctl.roles import SAFE_ORDER, SafeStep
+from labctl.transport.operator import OperatorLink
 
 
 class Toy:
@@ -94,3 +97,41 @@ def test_a_stuck_shutter_is_unconfirmed_and_the_others_are_safe(open_bench: Call
     assert [entry.role for entry in report.unconfirmed] == ["shutter"]
     assert "LIGHT MAY BE ON" in report.unconfirmed[0].step.evidence
     assert len({entry.role for entry in report.steps}) == 5
+
+
+class OnAWire(Toy):
+    """Confirms at the second try, or never."""
+
+    def __init__(self, done: list[str], role: str, tries: int, connection: Any = None) -> None:
+        super().__init__(done, role, False)
+        self._tries = tries
+        self.adapter = SimpleNamespace(connection=connection, reconnect=self._reconnect, seize=nullcontext)
+
+    def _reconnect(self) -> None:
+        self._done.append("reconnect")
+
+    def make_safe(self) -> list[SafeStep]:
+        self._tries -= 1
+        self._done.append(self._role)
+        return [SafeStep("make it safe", self._tries <= 0, f"{self._tries} left")]
+
+
+def test_a_second_try_over_a_new_connection_comes_after_all_first_ones() -> None:
+    done: list[str] = []
+    report = make_safe({"energy_meter": Toy(done, "energy_meter", True), "shutter": OnAWire(done, "shutter", 2)})
+    assert done == ["shutter", "energy_meter", "reconnect", "shutter"]
+    assert report.state == "confirmed"
+    assert report.steps[0].step.evidence == "0 left; at the second try, after: 1 left"
+
+
+def test_there_is_no_third_try() -> None:
+    done: list[str] = []
+    report = make_safe({"shutter": OnAWire(done, "shutter", 3)})
+    assert done == ["shutter", "reconnect", "shutter"]
+    assert report.state == "unconfirmed"
+
+
+def test_an_operator_who_refused_is_not_asked_again() -> None:
+    done: list[str] = []
+    make_safe({"shutter": OnAWire(done, "shutter", 2, OperatorLink(None))})
+    assert done == ["shutter"]

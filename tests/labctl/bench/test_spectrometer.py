@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -201,6 +202,24 @@ def test_a_stop_ends_after_the_present_exposure(open_bench: Callable[..., Any]) 
     stop = threading.Event()
     with pytest.raises(Aborted, match="after 1 of 1000"):
         spectrometer.acquire(0.01, 1000, during=stop.set, stop=stop)
+
+
+def test_a_spectrograph_that_lost_its_wavelength_gives_no_spectrum(open_bench: Callable[..., Any]) -> None:
+    opened = cold(open_bench)
+    opened.bench.spectrometer.acquire(0.01, 1)
+    opened.emulator("spectrograph").power_cycle(opened.bench.clock.now())
+    with pytest.raises(InstrumentError, match="switched off"):
+        opened.bench.spectrometer.acquire(0.01, 1)
+
+
+def test_a_spectrograph_turned_by_hand_gives_no_spectrum(open_bench: Callable[..., Any]) -> None:
+    opened = cold(open_bench)
+    spectrograph = opened.bench.instruments["spectrograph"]
+    opened.bench.spectrometer.spectrograph = SimpleNamespace(wavelength_nm=640.0)
+    with pytest.raises(InstrumentError, match="640 nm instead of 632 nm") as caught:
+        opened.bench.spectrometer.acquire(0.01, 1)
+    assert caught.value.role == "spectrograph"
+    assert spectrograph.wavelength_nm == 632.0
 
 
 def test_saturated_pixels_are_marked(open_bench: Callable[..., Any]) -> None:

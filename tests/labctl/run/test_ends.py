@@ -20,6 +20,7 @@ from labctl.run.engine import Engine
 from labctl.run.front import run_to_end
 from labctl.run.guard_line import GuardLine
 from labctl.run.request import RunRequest, prepare
+from labctl.sim.faults import Fault, Kind, Transaction, injected
 from labctl.store.run import open_run
 
 LABCTL = [sys.executable, "-m", "labctl.cli.main"]
@@ -244,3 +245,18 @@ def test_two_dead_instruments_are_named_at_once(tmp_path, drivers, roles, safe_s
     assert failures["energy_meter"]["sent"] == repr(b"*IDN?\n")
     assert failures["energy_meter"]["received"] == ""
     assert safe_state in outcome.error["state"]
+
+
+def test_a_shutter_that_failed_to_start_but_then_said_that_it_is_closed_is_safe(tmp_path: Path) -> None:
+    spoilt = Fault(Kind.GARBLED)
+
+    def watch(transaction: Transaction) -> Fault | None:
+        return spoilt if "interlock?" in transaction.command and not spoilt.applied else None
+
+    request = RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path), virtual_time=True)
+    with injected(watch):
+        outcome = Engine(prepare(request), GuardLine()).run()
+    assert outcome.status == "failed"
+    assert outcome.error is not None and outcome.error["failures"][0]["role"] == "shutter"
+    assert (outcome.safe_state, outcome.exit_code) == ("confirmed", 1)
+    assert [step["action"] for step in outcome.safe_report["steps"] if step["role"] == "shutter"] == ["close shutter"]
