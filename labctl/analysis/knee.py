@@ -34,9 +34,10 @@ from labctl.analysis.hinge import (
     polish,
     search_grid,
 )
+from labctl.analysis.misfit import erratic_share
 from labctl.analysis.profile import Candidate, Profile, threshold_intervals
 from labctl.analysis.sweep_points import SweepPoints, prepare
-from labctl.analysis.threshold import NoThreshold, ThresholdFit
+from labctl.analysis.threshold import Misfit, NoThreshold, ThresholdFit
 
 __all__ = ["NoThreshold", "ThresholdFit", "loglog_knee"]
 
@@ -53,6 +54,13 @@ MISFIT_WARNING = 4.0
 MISFIT_SCATTER = 0.03
 """A hinge is an idealisation good to a percent or two: points known better than that always miss it, and only a scatter
 beyond this share is worth a word. The interval is widened in either case."""
+MISFIT_SHAPE = 0.10
+"""Healthy curves bend otherwise than a hinge: PL saturates below the threshold, and quantum rings reach, just above it,
+twice the slope that the hinge gives them. Where neighbouring points agree and only the shape is another (3 to 4 % for
+rings), a warning follows beyond this share."""
+ERRATIC = 0.5
+"""Departures count as scatter when this share of them is not common to neighbouring points; healthy films and rings
+stay below 0.35, noise and damage during the sweep give 1 and more."""
 BOUND_REACHED = 0.005
 """D closer than this to an end of its range has been held there by it."""
 MIN_POINTS = 7
@@ -235,10 +243,20 @@ def _result(data: SweepPoints, selection: _Selection, convention: str, unit: str
     misfit = chosen.chi2 / max(dof, 1)
     scatter = float(np.sqrt(misfit / np.mean(selection.weight**2)))
     improbable = data.errors_given and misfit > MISFIT_WARNING and special.chdtrc(max(dof, 1), chosen.chi2) < 1e-3
-    if improbable and scatter > MISFIT_SCATTER:
+    departure: Misfit = "none"
+    if improbable:
+        erratic = erratic_share(data.x, data.y - p.curve(data.x), 1.0 / selection.weight) > ERRATIC
+        departure = "scatter" if erratic else "shape"
+    if departure == "scatter" and scatter > MISFIT_SCATTER:
         warnings.append(
-            f"the hinge does not describe the data within their errors (chi2/dof = {misfit:.1f}, scatter"
-            f" {100 * scatter:.0f} %); the interval was widened accordingly"
+            f"the points scatter by {100 * scatter:.0f} % about the curve, beyond their errors (chi2/dof ="
+            f" {misfit:.1f}): they are less well known than stated, or laser or sample changed during the sweep; the"
+            f" interval of the threshold is {np.sqrt(scale):.1f} times as wide for it"
+        )
+    elif departure == "shape" and scatter > MISFIT_SHAPE:
+        warnings.append(
+            f"the points follow a smooth curve that is no hinge (it departs from one by {100 * scatter:.0f} %): look at"
+            f" the figure before using the threshold, whose interval is {np.sqrt(scale):.1f} times as wide for it"
         )
     return ThresholdFit(
         value=float(np.exp(p.log_threshold)),
@@ -262,6 +280,7 @@ def _result(data: SweepPoints, selection: _Selection, convention: str, unit: str
         bic=selection.bic(chosen),
         error_scale=float(np.sqrt(scale)),
         scatter=scatter,
+        misfit=departure,
         interval=interval,
         distance_at_bound=_at_bound(p),
         definition_error=definition_error,

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from labctl.analysis.estimate import Estimate, finite_or_none
 from labctl.analysis.hinge import Array, HingeParameters, Model
+
+Misfit = Literal["none", "shape", "scatter"]
 
 
 class NoThreshold(ValueError):
@@ -52,6 +54,9 @@ class ThresholdFit:
     """Factor by which the errors were widened, sqrt(chi2/dof) of this model (1 when they explain the scatter)."""
     scatter: float
     """Weighted rms of the relative residuals of the intensity."""
+    misfit: Misfit
+    """How the points miss the curve beyond their errors: "shape" along a smooth curve of their own, "scatter" each by
+    itself, "none" not at all."""
     interval: str
     """How the intervals were made: "profile chi2", "profile F" or "none" (quick fit)."""
     distance_at_bound: bool
@@ -98,6 +103,7 @@ class ThresholdFit:
             "bic": finite_or_none(self.bic),
             "error_scale": finite_or_none(self.error_scale),
             "scatter": finite_or_none(self.scatter),
+            "misfit": self.misfit,
             "interval": self.interval,
             "distance_at_bound": self.distance_at_bound,
             "definition_error": self.definition_error,

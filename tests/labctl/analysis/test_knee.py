@@ -101,9 +101,39 @@ def test_underestimated_errors_widen_the_interval(soft_knee, noisy_sweep):
     reference = honest.ci95[1] - honest.ci95[0]
     assert boasting.error_scale > 5
     assert boasting.interval == unknown.interval == "profile F"
-    assert any("does not describe" in text for text in boasting.warnings)
+    assert boasting.misfit == "scatter" and honest.misfit == "none"
+    assert any("the points scatter by" in text for text in boasting.warnings)
     for fit in (boasting, unknown):
         assert 0.5 * reference < fit.ci95[1] - fit.ci95[0] < 2 * reference
+
+
+def ring_like(fluence, swing):
+    """A knee whose PL saturates below the threshold and whose slope overshoots above it."""
+    u = np.log(fluence / 28.0)
+    return swing * (np.exp(-(((u - 0.45) / 0.25) ** 2)) - 0.05 * u**2)
+
+
+def test_a_healthy_curve_that_is_no_hinge_widens_the_interval_without_alarm(soft_knee, noisy_sweep):
+    for seed in range(5):
+        sweep = noisy_sweep(lambda f: soft_knee(f) * np.exp(ring_like(f, 0.15)), FLUENCES, seed, 0.002, 0.002)
+        fit = loglog_knee(sweep.fluence, sweep.intensity, **sweep.errors)
+        assert fit.misfit == "shape" and fit.scatter > 0.01 and fit.error_scale > 3
+        assert fit.warnings == ()
+
+
+def test_a_curve_far_from_any_hinge_is_said_to_be_one(soft_knee):
+    intensity = soft_knee(FLUENCES) * np.exp(0.5 * np.sin(4 * np.log(FLUENCES)))
+    fit = loglog_knee(FLUENCES, intensity, intensity_error=0.01 * intensity)
+    assert fit.misfit == "shape"
+    assert any("smooth curve that is no hinge" in text for text in fit.warnings)
+
+
+def test_a_sample_that_changes_during_the_sweep_scatters(soft_knee, noisy_sweep):
+    """The fine pass lies between the points of the coarse one, 8 % lower."""
+    factor = np.where(np.arange(FLUENCES.size) % 4 == 0, 1.0, 0.92)
+    sweep = noisy_sweep(soft_knee, FLUENCES, 0, 0.002, 0.002)
+    fit = loglog_knee(sweep.fluence, sweep.intensity * factor, **sweep.errors)
+    assert fit.misfit == "scatter" and any("sample changed" in text for text in fit.warnings)
 
 
 @pytest.mark.parametrize(
