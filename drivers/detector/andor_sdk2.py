@@ -56,6 +56,8 @@ _SLICE_S = 0.5
 _SLICE_MARGIN_S = 0.02
 _READ_OUT_MARGIN_S = 5.0
 _EMPTY_SHARE = 0.1
+_MOST_PIXELS = 1 << 16
+_MOST_BITS = 31
 _POLL_S = 0.02
 _SAFE_CALL_S = 1.5
 _IDLE_TIMEOUT_S = 2.0
@@ -134,8 +136,13 @@ class AndorSDK2(Instrument):
         self._initialize()
         capabilities = dict(zip(CAPABILITY_FIELDS, self._capabilities(), strict=False))
         self._features = Feature(capabilities["features"])
+        if not self._features:
+            self._refuse_answer("no features at all")
         self._has_em_gain = capabilities["em_gain"] != 0
-        _, (self._pixels, _rows) = self._call("GetDetector")
+        _, (pixels, _rows) = self._call("GetDetector")
+        if not 1 <= pixels <= _MOST_PIXELS:
+            self._refuse_answer(f"{pixels} pixels")
+        self._pixels = pixels
         _, (width_um, _height_um) = self._call("GetPixelSize")
         self._pixel_um = _as_f32_prints(width_um)
         self._set_amplifier()
@@ -335,7 +342,10 @@ class AndorSDK2(Instrument):
     def _set_amplifier(self) -> None:
         """Choose converter, register, speeds and gain; the order matters to the library."""
         self._call("SetADChannel", _CHANNEL)
-        _, (self._bits,) = self._call("GetBitDepth", _CHANNEL)
+        _, (bits,) = self._call("GetBitDepth", _CHANNEL)
+        if not 1 <= bits <= _MOST_BITS:
+            self._refuse_answer(f"a converter of {bits} bits")
+        self._bits = bits
         amplifier = self._conventional_amplifier()
         self._call("SetOutputAmplifier", amplifier)
         _, (count,) = self._call("GetNumberHSSpeeds", _CHANNEL, amplifier)
@@ -494,6 +504,14 @@ class AndorSDK2(Instrument):
                 todo="check its power and cable, close other programs that use it, then open the bench again",
             )
         self._raise(f"{function} failed", code)
+
+    def _refuse_answer(self, what: str) -> NoReturn:
+        raise InstrumentError(
+            f"the camera states {what}",
+            exchange=self.adapter.last,
+            where=self.name,
+            todo="open the bench again; switch the camera off and on",
+        )
 
     def _raise(
         self, what: str, code: int, kind: type[InstrumentError] = InstrumentError, state: str = "", todo: str = ""

@@ -38,6 +38,7 @@ _BLOCKS = 10
 _OUTLIER_FACTOR = 3.0
 _WAVELENGTH_TOLERANCE_NM = 0.5
 _ZERO_POLL_S = 0.2
+_ZERO_TRIES = 2
 _SYNCHRONISE_S = 0.5
 _QUIET_S = 0.05
 _ERRORS_AT_MOST = 32
@@ -169,8 +170,7 @@ class PM100D(ThorlabsPM100USB):
         offset is so large that it must be light, InstrumentTimeout if zeroing does not end.
         """
         with self.adapter.exclusive():
-            self.write(f"{_ZERO}:INIT")
-            self._raise_errors("the meter refused to zero")
+            self._start_zeroing()
             deadline = self.clock.now() + self._chosen.zero_timeout_s
             while self._number(f"{_ZERO}:STAT?") != 0:
                 if self.clock.now() > deadline:
@@ -191,6 +191,19 @@ class PM100D(ThorlabsPM100USB):
                 todo="block the beam and zero again; the option zero_limit_j sets what is plausible",
             )
         return offset_j
+
+    def _start_zeroing(self) -> None:
+        """Start zeroing and see that it goes on: a command that was lost would leave the old offset in force."""
+        for _ in range(_ZERO_TRIES):
+            self.write(f"{_ZERO}:INIT")
+            self._raise_errors("the meter refused to zero")
+            if self._number(f"{_ZERO}:STAT?") != 0:
+                return
+        raise self._error(
+            "the meter does not begin to zero",
+            state="the old offset is in force",
+            todo="try again; zero it at the meter and set zero-meter = false",
+        )
 
     def measure(self, pulses: int) -> EnergyReading:
         """Measure the energy of at least ``pulses`` pulses (two are the fewest that have a spread).

@@ -133,6 +133,7 @@ class Spectrometer:
         self._falling = False
         self._locked = False
         self._centre_nm: float | None = None
+        self._true_exposures_s: dict[float, float] = {}
 
     def prepare(self, centre_nm: float, grating: int, filter_name: str | None = None) -> None:
         """Select filter, grating and centre wavelength, read them back, and build the wavelength axis.
@@ -201,7 +202,7 @@ class Spectrometer:
         self._filter_in_beam()
         detector = self.detector
         if not math.isclose(detector.exposure_s, exposure_s, rel_tol=1e-3):
-            detector.set_exposure(exposure_s)
+            self._check_exposure(exposure_s, detector.set_exposure(exposure_s))
         frames = np.empty((accumulations, detector.pixels))
         for number in range(accumulations):
             if stop is not None and stop.is_set():
@@ -236,6 +237,18 @@ class Spectrometer:
             return NO_FILTER, 0
         position = self.filters.in_beam()
         return position.name, position.number
+
+    def _check_exposure(self, asked_s: float, true_s: float) -> None:
+        """Raise InstrumentError if the detector makes another exposure of the one asked for than it did before."""
+        before_s = self._true_exposures_s.setdefault(asked_s, true_s)
+        if not math.isclose(true_s, before_s, rel_tol=1e-3):
+            raise InstrumentError(
+                f"the detector makes an exposure of {true_s:g} s where {asked_s:g} s was asked for; before, it made"
+                f" {before_s:g} s of it",
+                role="detector",
+                state="no exposure was made",
+                todo="see whether another program uses the detector; start a new run",
+            )
 
     def _check_wavelength(self) -> None:
         """Raise InstrumentError if the spectrograph is not where the wavelength axis says."""

@@ -578,3 +578,17 @@ def test_a_number_that_is_none_is_refused(bench: Bench) -> None:
     bench.library.answer("GetTemperatureF", 20036, float("nan"))
     with pytest.raises(InstrumentError, match="a number that is none"):
         _ = camera.cooler
+
+
+@pytest.mark.parametrize(
+    ("function", "outputs", "said"),
+    [
+        ("GetDetector", (2**31 - 2, 127), "2147483646 pixels"),
+        ("GetBitDepth", (2**31 - 2,), "2147483646 bits"),
+        ("GetCapabilities", ([52, 15, 63, 1, 7, 4] + [0] * 7,), "no features"),
+    ],
+)
+def test_a_camera_that_cannot_be_is_refused(bench: Bench, function: str, outputs: tuple, said: str) -> None:
+    bench.library.answer(function, 20002, *outputs)
+    with pytest.raises(InstrumentError, match=said):
+        bench.camera.start_up()

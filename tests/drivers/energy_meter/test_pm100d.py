@@ -491,3 +491,22 @@ def test_a_meter_that_repeats_its_last_reading_is_found_out():
     bench.emulator.stuck = True
     with pytest.raises(InstrumentError, match="repeats an old one"):
         meter.measure(20)
+
+
+def test_a_zeroing_that_never_began_is_no_zeroing():
+    bench = Bench()
+    meter = bench.ready()
+    start, asked = bench.emulator._start_zeroing, []
+
+    def lose_the_first(t: float, unit) -> None:
+        asked.append(t)
+        if len(asked) > 1:
+            start(t, unit)
+
+    bench.emulator._commands["SENSe:CORRection:COLLect:ZERO[:INITiate]"] = lose_the_first
+    bench.laboratory.shutter.set(bench.clock.now(), False)
+    meter.zero()
+    assert len(asked) == 2
+    bench.emulator._commands["SENSe:CORRection:COLLect:ZERO[:INITiate]"] = lambda t, unit: None
+    with pytest.raises(InstrumentError, match="does not begin to zero"):
+        meter.zero()

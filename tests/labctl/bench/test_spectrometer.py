@@ -222,6 +222,17 @@ def test_a_spectrograph_turned_by_hand_gives_no_spectrum(open_bench: Callable[..
     assert spectrograph.wavelength_nm == 632.0
 
 
+def test_an_exposure_that_is_another_than_before_is_refused(open_bench: Callable[..., Any]) -> None:
+    opened = cold(open_bench)
+    spectrometer = opened.bench.spectrometer
+    for exposure_s in (0.01, 0.02):
+        spectrometer.acquire(exposure_s, 1)
+    true_exposure = spectrometer.detector.set_exposure
+    spectrometer.detector.set_exposure = lambda exposure_s: true_exposure(exposure_s) + 0.5
+    with pytest.raises(InstrumentError, match=r"0\.51 s where 0\.01 s was asked for"):
+        spectrometer.acquire(0.01, 1)
+
+
 def test_saturated_pixels_are_marked(open_bench: Callable[..., Any]) -> None:
     opened = cold(open_bench)
     pump, spectrometer = opened.bench.pump, opened.bench.spectrometer
