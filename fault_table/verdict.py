@@ -1,0 +1,196 @@
+"""What is thought of a replay: did labctl keep its promises under this fault?"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+
+from fault_table.replay import Report, Row
+from labctl.sim.faults import CONNECT, Kind
+
+_SPREADS = 3.0
+"""A number beyond so many times the range over a few runs with other noise is no noise: 8 standard deviations."""
+_ROUNDING = 1e-9
+_METER_SHARE = 0.05
+"""What the meter may be off the true mean by the noise of the pulses."""
+_TRUE_ANYWAY = frozenset({"open_s", "dose_j_cm2"})
+"""A fault lets light fall for longer: that these columns tell it is right."""
+
+UNDETECTABLE = frozenset({Kind.DIGIT})
+"""Kinds after which what is received is as good as before: without a second source nobody can know."""
+_LASTING = frozenset({Kind.DEAD, Kind.UNPLUGGED, Kind.STUCK})
+_END_OF_LIBRARY = frozenset({Kind.SILENCE, Kind.LATE, Kind.DISCONNECT, Kind.RESET})
+"""After these a vendor library is gone or wants to be initialised anew, which takes longer than a safe state may."""
+
+
+class Verdict(StrEnum):
+    """What came of a replay; those in capitals break a promise."""
+
+    SAME = "finished, same result"
+    NOISE = "finished, within noise"
+    ELSEWHERE = "other fluence, measured right"
+    WARNED = "stored, with a warning"
+    FAILED = "failed, named"
+    ABORTED = "aborted"
+    UNDETECTABLE = "undetectable, stored"
+    STORED = "DETECTABLE, STORED"
+    UNNAMED = "FAILED, NOT NAMED"
+    UNSAFE = "UNCONFIRMED WITHOUT NEED"
+    LIE = "CONFIRMED, BUT LIGHT IS ON"
+    HANG = "HANG OR CRASH"
+    NOTHING = "nothing to spoil"
+
+
+BAD = (Verdict.STORED, Verdict.UNNAMED, Verdict.UNSAFE, Verdict.LIE, Verdict.HANG)
+
+
+@dataclass
+class Noise:
+    """How far every stored number scatters by itself.
+
+    :param reference: Records of the run without a fault.
+    :param others: Those of runs whose noise is another, and nothing else.
+    :param warnings: Warnings of the run without a fault.
+    """
+
+    reference: Sequence[Row]
+    others: Sequence[Sequence[Row]]
+    warnings: Sequence[str] = ()
+    _allowed: dict[tuple[int, str], Any] = field(default_factory=dict)
+
+    def wrong(self, index: int, row: Row) -> list[str]:
+        """Get the names of columns and arrays of a record that are beyond the noise.
+
+        :param index: Place of the record in the run.
+        """
+        reference = self.reference[index]
+        wrong = [name for name, value in row.row.items() if not self._is_noise(index, name, value)]
+        if (row.stream, row.point) != (reference.stream, reference.point):
+            wrong.append("place in the plan")
+        return wrong + [name for name, value in row.arrays.items() if not self._is_noise(index, name, value)]
+
+    def is_elsewhere(self, index: int, row: Row) -> bool:
+        """Get whether a record holds the fluence that there truly was, which is not the one of the reference.
+
+        A mount that is reset just before it moves ends elsewhere and does not know it; the fluence is measured.
+        """
+        reference, name = self.reference[index], "fluence_uj_cm2"
+        if name not in row.row or name not in row.truth or name not in reference.row:
+            return False
+        ratio = row.row[name] / row.truth[name]
+        expected = reference.row[name] / reference.truth[name]
+        moved = abs(row.truth[name] / reference.truth[name] - 1) > _ROUNDING
+        return moved and abs(ratio / expected - 1) < _METER_SHARE
+
+    def same(self, index: int, row: Row) -> bool:
+        """Get whether a record is that of the run without a fault."""
+        values = {**row.row, **row.arrays}
+        return all(
+            name in _TRUE_ANYWAY or _equal(value, _value(self.reference[index], name)) for name, value in values.items()
+        )
+
+    def _is_noise(self, index: int, name: str, value: Any) -> bool:
+        expected = _value(self.reference[index], name)
+        if name in _TRUE_ANYWAY or _equal(value, expected):
+            return True
+        if isinstance(expected, str) or np.shape(value) != np.shape(expected):
+            return False
+        allowed = self._range(index, name)
+        off = np.abs(np.asarray(value, dtype=float) - np.asarray(expected, dtype=float))
+        # NaN where a number was expected, or the other way round, is not noise unless it comes and goes with the noise.
+        return bool(np.all(off <= allowed) or np.all(np.isnan(allowed)))
+
+    def _range(self, index: int, name: str) -> Any:
+        key = (index, name)
+        if key not in self._allowed:
+            runs = [self.reference, *self.others]
+            values = np.array([_value(run[index], name) for run in runs if index < len(run)], dtype=float)
+            size = np.abs(np.asarray(_value(self.reference[index], name), dtype=float))
+            spread = values.max(axis=0) - values.min(axis=0)
+            # The range of a single pixel over a few runs may be small by chance.
+            least = np.median(spread) if spread.ndim else 0.0
+            self._allowed[key] = _SPREADS * np.maximum(spread, least) + _ROUNDING * size
+        return self._allowed[key]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A replay and what is thought of it.
+
+    :param why: What was wrong, or the first line of the message.
+    """
+
+    report: Report
+    verdict: Verdict
+    why: str
+
+
+def judge(report: Report, noise: Noise) -> Judged:
+    """Judge a replay."""
+    outcome = report.outcome
+    if report.hang:
+        return Judged(report, Verdict.HANG, report.hang)
+    if not report.applied or outcome is None:
+        return Judged(report, Verdict.NOTHING, "")
+    if report.light and outcome.safe_state == "confirmed":
+        return Judged(report, Verdict.LIE, "the true shutter is open")
+    if needless := _needless(report):
+        return Judged(report, Verdict.UNSAFE, needless)
+    places = {report.first + offset: row for offset, row in enumerate(report.rows)}
+    wrong = {name for index, row in places.items() for name in noise.wrong(index, row)}
+    if wrong and all(noise.is_elsewhere(index, row) for index, row in places.items() if noise.wrong(index, row)):
+        return Judged(report, Verdict.ELSEWHERE, ", ".join(sorted(wrong)))
+    if wrong and set(outcome.warnings) - set(noise.warnings):
+        return Judged(report, Verdict.WARNED, ", ".join(sorted(wrong)))
+    if wrong:
+        detectable = report.kind not in UNDETECTABLE
+        return Judged(report, Verdict.STORED if detectable else Verdict.UNDETECTABLE, ", ".join(sorted(wrong)))
+    if outcome.error is not None:
+        if not is_named(report):
+            return Judged(report, Verdict.UNNAMED, _what(outcome.error))
+        return Judged(report, Verdict.ABORTED if outcome.status == "aborted" else Verdict.FAILED, _what(outcome.error))
+    if report.first + len(report.rows) != len(noise.reference):
+        return Judged(report, Verdict.STORED, "records are missing")
+    same = all(noise.same(report.first + offset, row) for offset, row in enumerate(report.rows))
+    return Judged(report, Verdict.SAME if same else Verdict.NOISE, "")
+
+
+def is_named(report: Report) -> bool:
+    """Get whether the message of a failed run names the instrument that has the fault."""
+    text = json.dumps(report.outcome.error if report.outcome else None, default=str)
+    return any(name in text for name in (report.role, report.role.replace("_", " ")))
+
+
+def _needless(report: Report) -> str:
+    """Get the steps that were not confirmed although the fault does not forbid it."""
+    if report.outcome is None or report.outcome.safe_state != "unconfirmed":
+        return ""
+    opening = report.step is not None and report.step.stage == "opening"
+    if report.step is not None and report.step.transaction.command == CONNECT:
+        return ""  # what was never reached can confirm nothing
+    forbidding = _LASTING | (_END_OF_LIBRARY if report.is_library else frozenset())
+    steps = [step for step in report.outcome.safe_report["steps"] if not step["confirmed"]]
+    if report.is_library and opening:
+        # A library that refused to be initialised answers nothing else.
+        steps = [step for step in steps if step["action"] != "reach the instrument"]
+    needless = [step for step in steps if step["role"] != report.role or report.kind not in forbidding]
+    return "; ".join(f"{step['role']}: {step['action']}: {step['evidence']}" for step in needless)
+
+
+def _what(error: dict[str, Any]) -> str:
+    return f"{error['type']}: {' / '.join(str(error['what']).splitlines())}"
+
+
+def _value(row: Row, name: str) -> Any:
+    return row.row[name] if name in row.row else row.arrays[name]
+
+
+def _equal(value: Any, expected: Any) -> bool:
+    if isinstance(expected, str):
+        return value == expected
+    return np.array_equal(np.asarray(value, dtype=float), np.asarray(expected, dtype=float), equal_nan=True)

@@ -1,0 +1,45 @@
+"""The fault tables: every transaction of a procedure with every fault, and no promise broken."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LIMIT_S = {"fluence-sweep": 600, "attenuator-calibration": 180}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="replays are forks"),
+]
+
+
+def table_of(*arguments: str, limit_s: float) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "fault_table", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=limit_s
+    )
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+@pytest.mark.timeout(120)
+def test_a_quick_look_prints_the_same_table() -> None:
+    text = table_of("attenuator-calibration", "--every", "100", "--kind", "garbled", limit_s=100)
+    assert "| garbled |" in text
+    assert "broken promises: 0" in text
+
+
+@pytest.mark.timeout(max(LIMIT_S.values()) + 60)
+@pytest.mark.parametrize("procedure", LIMIT_S)
+def test_no_fault_hangs_is_stored_as_good_goes_unnamed_or_leaves_the_bench_unsafe(procedure: str) -> None:
+    text = table_of(procedure, limit_s=LIMIT_S[procedure])
+    found = re.match(rf"{procedure}: (\d+) transactions, (\d+) replays", text)
+    assert found is not None, text
+    transactions, replays = map(int, found.groups())
+    assert transactions > 500
+    assert replays > 8 * transactions
