@@ -22,7 +22,7 @@ from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
 from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
 from labctl.bench.spectral_window import SpectralWindow, filter_position, planned_window, require_window
-from labctl.config.bench import BenchConfig
+from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError, InstrumentError
 from labctl.quantities import EnergyReading, Fluence, Spectrum, excitons_per_particle
@@ -35,6 +35,7 @@ from procedures.sweep.checks import (
     check_line_in_window,
     check_numbers,
     check_pulses,
+    excitation_warnings,
     line_refusals,
     listed_warnings,
     operator_warnings,
@@ -178,6 +179,7 @@ class FluenceSweep(SweepProcedure):
             *order_warnings(self.order),
             *listed_warnings(self.fluences),
             *pulse_warnings(rate_hz, ladder.shortest_s),
+            *excitation_warnings(self._other_line_nm, bench.laser.wavelength_nm if bench.laser else None),
             *operator_warnings(self.scatter_frames, simulated=needs_laboratory(bench)),
         ]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
@@ -188,7 +190,9 @@ class FluenceSweep(SweepProcedure):
         if bench.spectrometer is None:
             return None
         centre_nm = self.centre_wavelength or bench.spectrometer.centre_wavelength_nm
-        return planned_window(bench, centre_nm=centre_nm, filter_name=self.filter, band_nm=self.band)
+        return planned_window(
+            bench, centre_nm=centre_nm, filter_name=self.filter, band_nm=self.band, line_nm=self._line_nm
+        )
 
     def prepare(self, bench: Bench) -> None:
         """Cool, home, zero; the shutter is closed before and after."""
@@ -205,7 +209,7 @@ class FluenceSweep(SweepProcedure):
             axis_nm = spectrometer.wavelength_nm
             spectrometer.warnings += require_window(window, float(axis_nm[0]), float(axis_nm[-1]), config)
         check_line_in_window(self._line_nm, spectrometer.wavelength_nm)
-        self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm())
+        self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm(config))
         spectrometer.start_cooling(config.spectrometer.temperature_c)
         pump.attenuator.home()
         if self.zero_meter:
@@ -263,7 +267,8 @@ class FluenceSweep(SweepProcedure):
 
     def analyse(self, run: Any) -> dict[str, Any]:
         """Threshold with interval, other definitions, line, photodamage, from a run in any state."""
-        return analyse(run, self._band_nm())
+        bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
+        return analyse(run, self._band_nm(bench))
 
     def _measure_dark(self, exposure_s: float) -> Record:
         self._bench.pump.shutter.shut()
@@ -476,6 +481,7 @@ class FluenceSweep(SweepProcedure):
         """Take from bench and sample what was not given as a parameter; the run stores the values used."""
         if self.centre_wavelength is None and bench.spectrometer is not None:
             self.centre_wavelength = bench.spectrometer.centre_wavelength_nm
+        self._other_line_nm: float | None = None
         # Whoever chooses a band may look at something else than the line.
         self._line_nm = sample.sample.expected_ase_nm if sample is not None and self.band is None else None
         if sample is None:
@@ -490,6 +496,8 @@ class FluenceSweep(SweepProcedure):
         )
         if self.cross_section is None and excitation is not None and same_line:
             self.cross_section = excitation.cross_section_cm2
+        if self.cross_section is None and excitation is not None:
+            self._other_line_nm = excitation.wavelength_nm
 
     def _exposures(self, bench: BenchConfig) -> tuple[float, float, int]:
         """Get shortest and longest exposure in s, and pulses in a reading: as given, else as the laser lets choose."""
@@ -517,11 +525,12 @@ class FluenceSweep(SweepProcedure):
         """The threshold that is expected, else the middle of the fluences."""
         return self.expected_threshold or float(np.median(self._first_fluences()))
 
-    def _band_nm(self) -> tuple[float, float]:
-        """The band that is integrated; the whole window if none is given, since a narrow band moves the knee."""
+    def _band_nm(self, bench: BenchConfig) -> tuple[float, float]:
+        """The band that is integrated, if none is given all that the filter passes: a narrow band moves the knee."""
         if self.band is not None:
             return self.band[0], self.band[1]
-        return -math.inf, math.inf
+        chosen = filter_position(bench, self.filter)
+        return chosen.passed_nm if chosen is not None else (-math.inf, math.inf)
 
     def _excitons(self, fluence_uj_cm2: float) -> float:
         if self.cross_section is None:

@@ -25,7 +25,9 @@ PATIENCE_S = 3600.0
 _TRIES = 3
 _QUANTITY = re.compile(r"([-+]?(?:\d+[.,]?\d*|[.,]\d+)(?:[eE][-+]?\d+)?)\s*([a-zA-Zµμ]*)")
 
-BY_HAND = WireSettings(write_termination=b"\n", read_termination=b"\n", timeout_s=PATIENCE_S, encoding="utf-8")
+BY_HAND = WireSettings(
+    write_termination=b"\n", read_termination=b"\n", timeout_s=PATIENCE_S, encoding="utf-8", by_hand=True
+)
 
 
 class ByHand(Instrument):

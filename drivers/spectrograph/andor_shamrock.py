@@ -62,6 +62,8 @@ _ZERO_ORDER_NM = 25.0
 _LEAST_PIXELS = 8
 _PLAUSIBLE_DISPERSION = (0.2, 1.2)
 """Dispersion of a wavelength table in units of 10⁶/(G f): the cosine of the angle of diffraction, with some room."""
+_SAME_FOCAL_LENGTH = 0.03
+"""Relative difference that is rounding: 328 mm are sold as 330."""
 _MODELS = ((0.190, 0.200, "Kymera 193i"), (0.296, 0.310, "SR-303i"), (0.326, 0.330, "Kymera 328i"))
 """Range of the focal length in m, and the model that has it."""
 
@@ -86,6 +88,10 @@ class AndorShamrock(Instrument):
             line.
         :param shutter: What a built-in shutter does while there is something to measure: open, or follow its BNC input.
         :param detector_width_mm: Width on which the zero order is kept away from.
+        :param focal_length_mm: Focal length, if the bench file states it: checked against what the spectrograph says.
+            The axis itself comes from the spectrograph, so that a stated angle is not looked at.
+        :param half_angle_deg: As for spectrographs that do not know their own geometry.
+        :param detector_angle_deg: Likewise.
         """
 
         model_config = ConfigDict(frozen=True, extra="forbid")
@@ -95,6 +101,9 @@ class AndorShamrock(Instrument):
         flip: bool = False
         shutter: Literal["open", "bnc"] = "open"
         detector_width_mm: float = Field(default=30.0, ge=0)
+        focal_length_mm: float | None = Field(default=None, gt=0)
+        half_angle_deg: float | None = Field(default=None, ge=0, lt=45)
+        detector_angle_deg: float | None = Field(default=None, gt=-45, lt=45)
 
     adapter: LibraryChannel  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -120,6 +129,7 @@ class AndorShamrock(Instrument):
         """
         self._initialize()
         self._geometry = self._read_geometry()
+        self._check_focal_length(self._geometry.focal_length_mm)
         self._require("wavelength drive", "WavelengthIsPresent")
         self._require("grating", "GratingIsPresent")
         self._gratings = self._read_gratings()
@@ -133,6 +143,15 @@ class AndorShamrock(Instrument):
         self._expected_nm = self._read_wavelength()
         if self._shows_zero_order(self._expected_nm, self.grating):
             log.info("%s stands at %.3f nm: the zero order is on the detector", self.name, self._expected_nm)
+
+    def _check_focal_length(self, found_mm: float) -> None:
+        stated_mm = self._chosen.focal_length_mm
+        if stated_mm is not None and abs(found_mm - stated_mm) > _SAME_FOCAL_LENGTH * stated_mm:
+            raise InputError(
+                f"{self.name} has a focal length of {found_mm:g} mm, not {stated_mm:g} mm",
+                where="options of the spectrograph in the bench file",
+                todo="correct focal_length_mm, or leave it out: this spectrograph states its own",
+            )
 
     def identify(self) -> Identity:
         """Get serial number and, from the focal length, the model."""

@@ -43,18 +43,20 @@ def film_parts(
         if part.significant and usable
     ]
     line = line_at_twice_threshold(lines, response)
-    warnings: tuple[str, ...] = ()
+    warnings: list[str] = []
     shift = None
     if line is None:
-        warnings = ("no ASE line clearly above the threshold: its peak and width are not given",)
+        warnings.append("no ASE line clearly above the threshold: its peak and width are not given")
     else:
         if pl_peak is not None:
             apart_nm, error_nm = line.peak_nm.value - pl_peak.value, np.hypot(line.peak_nm.sd, pl_peak.sd)
             shift = Estimate.from_sd(apart_nm, float(error_nm), "nm")
         if line.fwhm_deconvolved_nm is None:
-            warnings = ("the ASE line is no wider than the spectrograph's response: its width and Q are not resolved",)
+            warnings.append(
+                "the ASE line is no wider than the spectrograph's response: its width and Q are not resolved"
+            )
     return SpectralParts(
-        points, split=True, pl_shape=shape, pl_peak=pl_peak, line=line, ase_shift=shift, warnings=warnings
+        points, split=True, pl_shape=shape, pl_peak=pl_peak, line=line, ase_shift=shift, warnings=tuple(warnings)
     )
 
 

@@ -32,6 +32,7 @@ class SpectralWindow:
     :param source: Where that comes from: ``axis``, ``spectrometer.window``, ``band`` or ``centre``.
     :param band_nm: The band that is integrated, if one is given.
     :param filter: The filter before the slit; None on a bench without.
+    :param line_nm: Where the signal is expected, if that is known.
     """
 
     low_nm: float
@@ -39,6 +40,7 @@ class SpectralWindow:
     source: str
     band_nm: Range | None = None
     filter: AnyPosition | None = None
+    line_nm: float | None = None
 
     @property
     def signal_nm(self) -> Range:
@@ -74,11 +76,17 @@ class WindowFindings:
 
 
 def planned_window(
-    bench: BenchConfig, *, centre_nm: float, filter_name: str | None, band_nm: Sequence[float] | None
+    bench: BenchConfig,
+    *,
+    centre_nm: float,
+    filter_name: str | None,
+    band_nm: Sequence[float] | None,
+    line_nm: float | None = None,
 ) -> SpectralWindow:
     """Get the window as far as it is known before the grating has been asked.
 
     :param filter_name: Name of the filter; that of the bench file if None.
+    :param line_nm: Where the signal is expected, if that is known.
     :raises InputError: no such filter.
     """
     chosen = filter_position(bench, filter_name)
@@ -90,7 +98,7 @@ def planned_window(
         window, source = band, "band"
     else:
         window, source = (centre_nm, centre_nm), "centre"
-    return SpectralWindow(*window, source, band, chosen)
+    return SpectralWindow(*window, source, band, chosen, line_nm)
 
 
 def filter_position(bench: BenchConfig, name: str | None) -> AnyPosition | None:
@@ -192,6 +200,9 @@ def _signal(window: SpectralWindow) -> tuple[list[str], list[str]]:
         return [f"{named} is in use: no light reaches the detector; choose another filter"], []
     refusals: list[str] = []
     warnings: list[str] = []
+    line_nm = window.line_nm
+    if line_nm is not None and not position.passed_nm[0] <= line_nm <= position.passed_nm[1]:
+        return [f"{named} takes away the line that is expected at {line_nm:g} nm; {_OTHER}"], []
     place = "window" if window.band_nm is None else "band"
     if isinstance(position, EdgePosition | BandPassPosition) and position.cut_on_nm > low_nm:
         if position.cut_on_nm > high_nm:

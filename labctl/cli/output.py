@@ -55,17 +55,20 @@ def result_line(name: str, entry: Mapping[str, Any]) -> str:
     """Write one result with its uncertainty: the half-width of the 68 % interval, and the 95 % interval."""
     from labctl.report.wording import (
         CONVENTIONS,
+        DEFINITIONS,
         in_print,
         interval,
         label_text,
         number,
         range_text,
         rounded,
+        shared_error_text,
         unit_text,
     )
 
     if entry and all(isinstance(one, Mapping) for one in entry.values()):
-        return "\n".join(result_line(f"{name}: {key}", one) for key, one in entry.items())
+        readings = {CONVENTIONS.get(key, key): one for key, one in entry.items()}
+        return "\n".join(result_line(f"{name}, {reading}", one) for reading, one in readings.items())
     entry = in_print(entry)
     value, narrow, wide = number(entry.get("value")), interval(entry.get("ci68")), interval(entry.get("ci95"))
     if value is None:
@@ -79,9 +82,10 @@ def result_line(name: str, entry: Mapping[str, Any]) -> str:
     text = f"{label_text(name):24} {' '.join(parts)}"
     if wide:
         text += f"   (95 %: {range_text(wide, half)})"
-    if entry.get("convention"):
-        text += f"   {CONVENTIONS.get(entry['convention'], entry['convention'])}"
-    return text
+    if shared_error_text(entry):
+        text += f"   systematic {shared_error_text(entry)}"
+    said = [DEFINITIONS.get(entry.get("definition", ""), ""), CONVENTIONS.get(entry.get("convention", ""), "")]
+    return "   ".join([text, *(words for words in said if words)])
 
 
 def show_files(files: Mapping[str, str]) -> None:

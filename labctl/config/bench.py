@@ -361,7 +361,8 @@ def _driver_problems(document: TomlDocument) -> list[Problem]:
                 continue
             driver, options = entry.get("driver"), entry.get("options", {})
             if isinstance(driver, str) and driver in driver_names() and isinstance(options, Mapping):
-                problems += check_driver(role, driver, dict(options), document.file, document.lines)
+                resource = str(entry.get("resource", ""))
+                problems += check_driver(role, driver, dict(options), document.file, document.lines, resource=resource)
     return problems
 
 

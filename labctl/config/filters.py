@@ -52,6 +52,11 @@ class Position(Table):
         """Get the ranges of wavelength, in nm, that are blocked by an optical density of at least 3."""
         return ()
 
+    @property
+    def passed_nm(self) -> tuple[float, float]:
+        """Get the range of wavelength, in nm, between what the filter's cut-on and cut-off are quoted as."""
+        return -math.inf, math.inf
+
 
 class OpenPosition(Position):
     """A position without a filter."""
@@ -82,6 +87,11 @@ class EdgePosition(Position):
     def blocked_nm(self) -> tuple[tuple[float, float], ...]:
         """Get the ranges of wavelength, in nm, that are blocked by an optical density of at least 3."""
         return ((0.0, self.blocks_below_nm),) if self.blocking >= BLOCKING_OD else ()
+
+    @property
+    def passed_nm(self) -> tuple[float, float]:
+        """Get what lies above the cut-on."""
+        return self.cut_on_nm, math.inf
 
     @property
     def text(self) -> str:
@@ -116,6 +126,11 @@ class BandPassPosition(Position):
         below_nm = self.cut_on_nm - _edge_nm(self.edge_nm, self.cut_on_nm)
         above_nm = self.cut_off_nm + _edge_nm(self.edge_nm, self.cut_off_nm)
         return (0.0, below_nm), (above_nm, math.inf)
+
+    @property
+    def passed_nm(self) -> tuple[float, float]:
+        """Get what lies between cut-on and cut-off."""
+        return self.cut_on_nm, self.cut_off_nm
 
     @property
     def text(self) -> str:

@@ -62,8 +62,10 @@ def transport_names() -> list[str]:
     return sorted({entry.name for entry in entry_points(group=TRANSPORTS)} - {"laboratory"})
 
 
-def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines: TomlLines) -> list[Problem]:
-    """Import a driver and check that it fits its role and takes its options.
+def check_driver(
+    role: str, name: str, options: dict[str, Any], file: str, lines: TomlLines, *, resource: str = ""
+) -> list[Problem]:
+    """Import a driver and check that it fits its role, takes its options, and can be reached at its resource.
 
     A driver may have a pydantic model ``Options``; without one it takes no options. A factory function instead of a
     class is taken as it is.
@@ -92,6 +94,13 @@ def check_driver(role: str, name: str, options: dict[str, Any], file: str, lines
     said = getattr(driver, "ROLE", role)
     if said != role:
         problems.append(problem("driver", f'"{name}", whose ROLE is {said!r}', f"a driver for the role {role}"))
+    by_hand = getattr(getattr(driver, "LINK", None), "by_hand", False)
+    if resource.startswith("operator:") and not by_hand:
+        found = f'"{resource}" for "{name}", which has a wire'
+        problems.append(problem("resource", found, "where its wire leads; operator: is for the driver manual"))
+    elif by_hand and not resource.startswith(("operator:", "sim:", "sim+tcp:")):
+        found = f'"{resource}" for "{name}", which has no wire'
+        problems.append(problem("resource", found, "operator:"))
     absent = [method for method in _methods(role) if not callable(getattr(driver, method, None))]
     if absent:
         found = f'"{name}", which has no {", ".join(absent)}'

@@ -20,6 +20,8 @@ class WireSettings:
     :param rts_pulse: Take RTS off and on again when a serial port is opened, as some USB controllers want it; what the
         port has received until then is dropped.
     :param encoding: Encoding of text.
+    :param by_hand: Whether a person answers instead of a device: the resource is then ``operator:``, and no other
+        instrument may have that.
     """
 
     write_termination: bytes = b"\n"
@@ -33,6 +35,7 @@ class WireSettings:
     rtscts: bool = False
     rts_pulse: bool = False
     encoding: str = "latin-1"
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,6 +84,19 @@ def _not_in_window(line_nm: float, where: str) -> InputError:
     )
 
 
+def excitation_warnings(known_nm: float | None, pump_nm: float | None) -> list[str]:
+    """Say that excitons cannot be computed, where the sample's cross-section is for another line than the pump.
+
+    :param known_nm: Wavelength of the cross-section that is not used; None if there is none.
+    """
+    if known_nm is None or pump_nm is None:
+        return []
+    return [
+        f"the sample's cross-section is for {known_nm:g} nm, the pump has {pump_nm:g} nm: excitons per particle are not"
+        " computed; give cross-section if you know it"
+    ]
+
+
 def order_warnings(order: str) -> list[str]:
     """Warn of an order in which photodamage moves the threshold."""
     if order == "ascending":

@@ -109,13 +109,13 @@ def _excitons(
     excitation = sample.sample.excitation if sample is not None else None
     common = _excitons_systematic(systematic, cross_section, excitation)
     per_fluence = excitons_per_particle(1.0, cross_section, bench.laser.wavelength_nm)
-    excited = _scaled(threshold, per_fluence, "")
+    excited = _scaled(threshold, per_fluence, "1")
     entries = {"excitons_at_threshold": {**excited.as_dict(), **common}}
     lifetime_ns = None if excitation is None else excitation.multiexciton_lifetime_ns
     if bench.laser.pulse_duration_fs > LONG_PULSE_FS and lifetime_ns is not None:
         share = effective_population(1.0, bench.laser.pulse_duration_fs * 1e-6, lifetime_ns)
         entries["effective_population"] = {
-            **_scaled(excited, share, "").as_dict(),
+            **_scaled(excited, share, "1").as_dict(),
             **common,
             "lifetime_ns": lifetime_ns,
         }

@@ -27,19 +27,41 @@ def test_every_role_has_a_second_instrument_and_one_by_hand():
     assert all("manual" in found and len(found) >= 2 for found in drivers.values()), drivers
 
 
+def one_line_changed(sweep, folder, bench, role, driver):
+    """Sweep on a copy of a shipped bench that names another driver for a role; returns the outcome."""
+    source = locate("benches", bench)
+    lines = source.read_text(encoding="utf-8").splitlines()
+    place = lines.index(f"[instruments.{role}]") + 1
+    assert lines[place] == f'driver = "{load_bench(bench).instruments[role].driver}"'
+    lines[place] = f'driver = "{driver}"'
+    calibrations = (source.parent / "calibrations").as_posix()
+    path = folder / "bench.toml"
+    # The calibration lies beside the shipped bench; a user's copy would have it beside the copy.
+    path.write_text("\n".join(lines).replace('"calibrations/', f'"{calibrations}/'), encoding="utf-8")
+    return sweep(bench=str(path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("role", "driver"),
+    [
+        ("spectrograph", "andor-shamrock"),
+        ("spectrograph", "manual"),
+        ("detector", "princeton-picam"),
+        ("energy_meter", "gentec-maestro"),
+        ("energy_meter", "coherent-labmax"),
+    ],
+)
+def test_so_it_is_with_nanosecond_pulses(sweep, tmp_path, role, driver):
+    outcome = one_line_changed(sweep, tmp_path, "simulated-ns", role, driver)
+    assert (outcome.status, outcome.safe_state) == ("finished", "confirmed"), outcome.error
+    assert outcome.result["threshold"]["value"] == pytest.approx(14700.0, rel=0.08)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("role", "driver"), SECONDS)
 def test_a_second_instrument_is_one_line(sweep, tmp_path, role, driver):
-    source = locate("benches", "simulated")
-    lines = source.read_text(encoding="utf-8").splitlines()
-    place = lines.index(f"[instruments.{role}]") + 1
-    assert lines[place] == f'driver = "{SHIPPED[role].driver}"'
-    lines[place] = f'driver = "{driver}"'
-    folder = (source.parent / "calibrations").as_posix()
-    path = tmp_path / "bench.toml"
-    # The calibration lies beside the shipped bench; a user's copy would have it beside the copy.
-    path.write_text("\n".join(lines).replace('"calibrations/', f'"{folder}/'), encoding="utf-8")
-    outcome = sweep(bench=str(path))
+    outcome = one_line_changed(sweep, tmp_path, "simulated", role, driver)
     assert outcome.status == "finished", outcome.error
     assert outcome.result["threshold"]["value"] == pytest.approx(28.0, rel=0.08)
     assert outcome.result["ase_peak"]["value"] == pytest.approx(632.0, abs=0.3)

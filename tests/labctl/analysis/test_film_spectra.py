@@ -36,3 +36,12 @@ def test_no_peak_of_the_pl_where_nothing_is_known_to_be_pl_alone():
     sweep, spectra = sweep_from(40.0)
     found = film_parts(WAVELENGTH_NM, spectra, sweep, 28.0, NO_RESPONSE)
     assert found.pl_peak is None and found.ase_shift is None
+
+
+@pytest.mark.parametrize("edge_nm", [645.0, 650.0, 654.0])
+def test_no_peak_of_a_pl_that_the_edge_of_the_band_cuts_off(edge_nm):
+    sweep, spectra = sweep_from(2.8)
+    seen = edge_nm > WAVELENGTH_NM
+    found = film_parts(WAVELENGTH_NM[seen], spectra[:, seen], sweep, 28.0, NO_RESPONSE)
+    assert found.pl_peak is None and found.ase_shift is None
+    assert any("check the wavelength range" in warning for warning in found.warnings)

@@ -130,3 +130,13 @@ def test_a_filter_that_is_not_there():
     assert "LP550" in caught.value.todo
     with pytest.raises(InputError, match="has no filters, so no 'LP500'"):
         planned_window(parse_bench(SHIPPED, "b.toml"), centre_nm=632, filter_name="LP500", band_nm=None)
+
+
+@pytest.mark.parametrize(("line_nm", "refused"), [(540.0, True), (560.0, False), (None, False)])
+def test_a_filter_that_takes_the_expected_line_away_is_refused(line_nm, refused):
+    bench = bench_with(window="60 nm")
+    window = planned_window(bench, centre_nm=560, filter_name="LP550", band_nm=None, line_nm=line_nm)
+    refusals = check_window(window, bench).refusals
+    assert [f"takes away the line that is expected at {line_nm:g} nm" in reason for reason in refusals] == [
+        True
+    ] * refused

@@ -448,3 +448,16 @@ def test_reading_a_bench_needs_no_numerics_until_there_is_a_quantity() -> None:
     code = "import sys, labctl.config.bench; print([m for m in ('pint', 'numpy', 'scipy', 'h5py') if m in sys.modules])"
     output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert output.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("driver", "resource", "found"),
+    [
+        ("thorlabs-sc10", "operator:", 'for "thorlabs-sc10", which has a wire'),
+        ("manual", "serial:/dev/ttyUSB0", 'for "manual", which has no wire'),
+    ],
+)
+def test_an_operator_answers_for_what_has_no_wire_alone(driver: str, resource: str, found: str) -> None:
+    text = f'name = "b"\n[instruments.shutter]\ndriver = "{driver}"\nresource = "{resource}"\n'
+    (problem,) = problems_of(text, check_drivers=True)
+    assert (problem.key, problem.line) == ("instruments.shutter.resource", 4) and found in problem.found

@@ -6,7 +6,7 @@ import pytest
 
 from labctl.bench.bench import meter_reading_s
 from labctl.config.bench import load_bench
-from labctl.config.sample import load_sample
+from labctl.config.sample import load_sample, parse_sample
 from labctl.errors import InputError
 from labctl.run.plan import Plan
 from procedures.fluence_sweep import FluenceSweep
@@ -65,3 +65,14 @@ def test_every_bench_plans_its_own_sample_without_a_word(bench: str):
     assert config.limits is not None
     assert found.dose_j_cm2 <= config.limits.dose_per_spot_j_cm2
     assert found.bounds["fluence_uj_cm2"][1] <= config.limits.fluence_uj_cm2
+
+
+def test_a_cross_section_for_another_line_is_told_and_not_used():
+    sample = parse_sample(
+        '[sample]\nname = "a"\nmaterial = "b"\nexpected_threshold = "28 uJ/cm^2"\n[sample.excitation]\n'
+        'cross_section = "2.6e-14 cm^2"\nwavelength = "532 nm"\n',
+        "sample.toml",
+    )
+    procedure = FluenceSweep()
+    (warning,) = procedure.plan(load_bench("simulated"), sample).warnings
+    assert "for 532 nm, the pump has 400 nm" in warning and procedure.cross_section is None
