@@ -10,16 +10,22 @@ from labctl.store.run import Run
 
 _TITLE_LENGTH = 88
 _SUBTITLE_LENGTH = 170
+_LEAST_MATERIAL = 6
+"""Fewer letters of the material say nothing: the name alone is better then."""
 _SHORT = {"loglog_knee": "log-log knee", "lasing_s_curve": "S-curve"}
 
 
-def sample_text(run: Run) -> str:
-    """Name the sample: its name and what it is made of."""
+def sample_text(run: Run, longest: int | None = None) -> str:
+    """Name the sample: what it is made of, shortened to fit into ``longest`` characters, and its name."""
     sample = run.header.get("sample")
     if not isinstance(sample, Mapping) or not sample.get("name"):
         return "no sample named"
     name, material = str(sample["name"]), str(sample.get("material") or "")
-    return f"{material} ({name})" if material and material != name else name
+    if not material or material == name:
+        return name
+    if longest is not None and (room := longest - len(name) - 3) < len(material):
+        return f"{clipped(material, room)} ({name})" if room > _LEAST_MATERIAL else name
+    return f"{material} ({name})"
 
 
 def title(run: Run, data: Mapping[str, Any]) -> str:
@@ -32,7 +38,8 @@ def title(run: Run, data: Mapping[str, Any]) -> str:
         outcome = f"{name} {shown.value} {shown.unit}" + (f"  (95 %: {shown.ci95})" if shown.ci95 else "")
     else:
         outcome = "no threshold" if data else "not analysed"
-    return f"{clipped(sample_text(run), _TITLE_LENGTH - len(outcome) - 2)}: {outcome}"
+    room = _TITLE_LENGTH - len(outcome) - 2
+    return f"{clipped(sample_text(run, room), room)}: {outcome}"
 
 
 def subtitle(run: Run, data: Mapping[str, Any]) -> str:
