@@ -199,9 +199,10 @@ class SpectraPro(Instrument):
         action = "leave the spectrograph as it is"
         try:
             with self.adapter.seize():
+                # A move is waited for once, not at a second try again.
+                patience_s, self._moving = (_MOVE_S if self._moving else _SYNCHRONISE_S), False
                 if self._out_of_step:
-                    self._synchronise(_MOVE_S if self._moving else _SYNCHRONISE_S)
-                self._moving = False
+                    self._synchronise(patience_s)
                 wavelength_nm = self._read_wavelength()
                 return [SafeStep(action, True, f"{self.adapter.last}: at {wavelength_nm:.3f} nm")]
         except (LabctlError, OSError) as error:
