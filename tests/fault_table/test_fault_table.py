@@ -11,7 +11,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-LIMIT_S = {"fluence-sweep": 600, "attenuator-calibration": 180}
+BUDGET_S = {"fluence-sweep": 1200, "attenuator-calibration": 360}
+"""Processor time: 10 and 3 minutes on two cores, however busy the machine is."""
+_HANG_S = 3000
 
 pytestmark = [
     pytest.mark.slow,
@@ -34,12 +36,13 @@ def test_a_quick_look_prints_the_same_table() -> None:
     assert "broken promises: 0" in text
 
 
-@pytest.mark.timeout(max(LIMIT_S.values()) + 60)
-@pytest.mark.parametrize("procedure", LIMIT_S)
+@pytest.mark.timeout(_HANG_S + 60)
+@pytest.mark.parametrize("procedure", BUDGET_S)
 def test_no_fault_hangs_is_stored_as_good_goes_unnamed_or_leaves_the_bench_unsafe(procedure: str) -> None:
-    text = table_of(procedure, limit_s=LIMIT_S[procedure])
-    found = re.match(rf"{procedure}: (\d+) transactions, (\d+) replays", text)
+    text = table_of(procedure, limit_s=_HANG_S)
+    found = re.match(rf"{procedure}: (\d+) transactions, (\d+) replays in \d+ s \((\d+) s of processor time\)", text)
     assert found is not None, text
-    transactions, replays = map(int, found.groups())
+    transactions, replays, busy_s = map(int, found.groups())
     assert transactions > 500
     assert replays > 8 * transactions
+    assert busy_s < BUDGET_S[procedure]
