@@ -24,5 +24,4 @@ class Plan:
 
 PLANS = {
     "fluence-sweep": Plan({"coarse_points": 5, "fine_points": 0, "return_points": 1, **_FEW}, once={}),
-    "attenuator-calibration": Plan({"points": 9, "pulses": 20}, once=None),
 }

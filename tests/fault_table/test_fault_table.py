@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BUDGET_S = {"fluence-sweep": 1200, "attenuator-calibration": 360}
-"""Processor time: 10 and 3 minutes on two cores, however busy the machine is."""
+BUDGET_S = {"fluence-sweep": 1200}
+"""Processor time: 10 minutes on two cores, however busy the machine is."""
 _HANG_S = 3000
 
 pytestmark = [
@@ -29,9 +29,9 @@ def table_of(*arguments: str, limit_s: float) -> str:
     return done.stdout
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(320)
 def test_a_quick_look_prints_the_same_table() -> None:
-    text = table_of("attenuator-calibration", "--every", "100", "--kind", "garbled", limit_s=100)
+    text = table_of("fluence-sweep", "--every", "100", "--kind", "garbled", limit_s=300)
     assert "| garbled |" in text
     assert "broken promises: 0" in text
 
