@@ -203,9 +203,14 @@ def test_abort_from_the_window(show, detach: Callable[[], RunFront]) -> None:
     assert outcome["points"]["done"] >= 15
 
 
+def points_seen(window: Window) -> int:
+    """Get how many points the window has read; none before it has opened the journal."""
+    return window.now.view.done if window.now is not None and window.now.view is not None else 0
+
+
 def test_the_window_outlives_the_engine(window: Window, detach: Callable[[], RunFront]) -> None:
     front = detach()
-    until(lambda: window.tick() or (is_live(window.now) and window.now.view.done >= 15), PATIENCE_S)
+    until(lambda: window.tick() or points_seen(window) >= 15, PATIENCE_S)
     guard = psutil.Process(front._guard.pid)
     (engine,) = [child for child in guard.children() if "labctl.run.engine" in child.cmdline()]
     engine.kill()
@@ -213,7 +218,7 @@ def test_the_window_outlives_the_engine(window: Window, detach: Callable[[], Run
     until(lambda: window.tick() or window.strip.run.word.whole == "✕ CRASHED", PATIENCE_S)
     assert window.strip.safe.word.whole == "▲ LOST WITH RUN", "the bench was simulated in the engine"
     assert "incident: the engine ended unexpectedly" in window.log.toPlainText()
-    assert window.strip.points.word.whole.startswith(str(window.now.view.done if window.now and window.now.view else 0))
+    assert window.strip.points.word.whole.startswith(str(points_seen(window)))
     window.tick()
     assert window.setup.check.isEnabled() and not is_live(window.now)
 
