@@ -22,14 +22,14 @@ from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
 from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
 from labctl.bench.spectral_window import SpectralWindow, filter_position, planned_window, require_window
-from labctl.config.bench import BenchConfig, parse_bench
+from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError, InstrumentError
 from labctl.quantities import EnergyReading, Fluence, Spectrum, excitons_per_particle
 from labctl.run.parameters import choice, flag, named, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams, SweepProcedure
-from procedures.sweep.analysis import analyse
+from procedures.sweep.analysis import analyse, bench_of
 from procedures.sweep.checks import (
     check_band,
     check_line_in_window,
@@ -267,8 +267,8 @@ class FluenceSweep(SweepProcedure):
 
     def analyse(self, run: Any) -> dict[str, Any]:
         """Threshold with interval, other definitions, line, photodamage, from a run in any state."""
-        bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
-        return analyse(run, self._band_nm(bench))
+        bench = bench_of(run)
+        return analyse(run, self._band_nm(bench), bench)
 
     def _measure_dark(self, exposure_s: float) -> Record:
         self._bench.pump.shutter.shut()

@@ -109,7 +109,7 @@ CAMERA_LOST = frozenset(
 _LOOK_FOR_IT = "check power and cable of the camera, then open the bench again"
 _CLOSE_OTHERS = "close LightField and other programs that use the camera"
 
-_TODO = {
+_ADVICE = {
     Code.COMMUNICATION: _LOOK_FOR_IT,
     Code.DISCONNECTED: _LOOK_FOR_IT,
     Code.INVALID_HANDLE: "open the bench again",
@@ -136,7 +136,7 @@ def code_in_words(code: int) -> str:
 
 def what_to_do(code: int) -> str:
     """Get the advice for a code; empty where there is none."""
-    return _TODO.get(Code(code), "") if code in set(Code) else ""
+    return _ADVICE.get(Code(code), "") if code in set(Code) else ""
 
 
 REQUIRED = 2

@@ -48,7 +48,7 @@ _MEANING = {
     Code.NOT_AVAILABLE: "this spectrograph does not have it",
 }
 
-_TODO = {
+_ADVICE = {
     Code.COMMUNICATION_ERROR: "check power and USB cable, close other programs that use it, then open the bench again; "
     "a spectrograph that is connected through its camera (I2C) cannot be used",
     Code.ERROR: "look whether a mirror or the zero order is in the beam; if not, switch the spectrograph off and on",
@@ -70,7 +70,7 @@ def code_in_words(code: int) -> str:
 
 def advice(code: int) -> str:
     """Get what to do about a return code."""
-    return _TODO.get(Code(code), "") if code in _MEANING else "look the code up in the manual of the library"
+    return _ADVICE.get(Code(code), "") if code in _MEANING else "look the code up in the manual of the library"
 
 
 class ShutterMode(IntEnum):

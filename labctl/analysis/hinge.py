@@ -18,6 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import leastsq
 
+from labctl.analysis.bounded import from_line, to_line
+
 Array = NDArray[np.float64]
 Model = Literal["line", "concave", "hinge", "hinge+saturation", "lasing"]
 
@@ -169,21 +171,21 @@ def polish(
     saturation = start.distance is not None
     knee_range = float(np.min(x)), float(np.max(x))
     free = [start.level, start.slope_below, np.log(max(abs(start.slope_above - start.slope_below), 1e-6))]
-    free.append(_to_line(start.softness, SOFTNESS_RANGE))
+    free.append(to_line(start.softness, SOFTNESS_RANGE))
     if saturation and start.distance is not None and start.slope_saturated is not None:
-        free.append(_to_line(start.slope_saturated, SATURATED_SLOPE_RANGE))
-        free.append(_to_line(start.distance, distance_range))
+        free.append(to_line(start.slope_saturated, SATURATED_SLOPE_RANGE))
+        free.append(to_line(start.distance, distance_range))
     if fixed_knee is None:
-        free.append(_to_line(start.log_threshold, knee_range))
+        free.append(to_line(start.log_threshold, knee_range))
 
     def unpack(p: Array) -> HingeParameters:
-        knee = _from_line(p[-1], knee_range) if fixed_knee is None else fixed_knee
+        knee = from_line(p[-1], knee_range) if fixed_knee is None else fixed_knee
         s2 = p[1] + sign * np.exp(min(p[2], 5.0))
-        soft = _from_line(p[3], SOFTNESS_RANGE)
+        soft = from_line(p[3], SOFTNESS_RANGE)
         if not saturation:
             return HingeParameters(knee, float(p[0]), float(p[1]), float(s2), soft)
-        s3 = _from_line(p[4], SATURATED_SLOPE_RANGE)
-        distance = _from_line(p[5], distance_range)
+        s3 = from_line(p[4], SATURATED_SLOPE_RANGE)
+        distance = from_line(p[5], distance_range)
         return HingeParameters(knee, float(p[0]), float(p[1]), float(s2), soft, distance, float(s3))
 
     def residual(p: Array) -> Array:
@@ -218,18 +220,6 @@ def polish(
         solved = leastsq(residual, np.array(free), Dfun=jacobian, full_output=True, ftol=1e-9, xtol=1e-7, maxfev=120)[0]
     r = residual(solved)
     return float(r @ r), unpack(solved)
-
-
-def _to_line(value: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    # A start exactly on a bound has no gradient there and would never leave it.
-    share = min(max((value - low) / (high - low), 0.01), 0.99)
-    return float(np.arcsin(2.0 * share - 1.0))
-
-
-def _from_line(z: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    return float(low + (high - low) * 0.5 * (1.0 + np.sin(z)))
 
 
 def _slope_of_map(z: float, limits: tuple[float, float]) -> float:

@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import leastsq
 
+from labctl.analysis.bounded import from_line, to_line
+
 Array = NDArray[np.float64]
 
 LOG_BETA_RANGE = (float(np.log(1e-9)), 0.0)
@@ -167,17 +169,17 @@ def polish(
     """
     knees = float(np.min(x)), float(np.max(x))
     below = start.scale + start.background * np.exp(start.log_threshold)
-    free = [np.log(start.scale) - start.log_beta, _to_line(np.log(start.scale / below), LOG_SHARE_RANGE)]
+    free = [np.log(start.scale) - start.log_beta, to_line(np.log(start.scale / below), LOG_SHARE_RANGE)]
     if log_beta is None:
-        free.append(_to_line(start.log_beta, LOG_BETA_RANGE))
+        free.append(to_line(start.log_beta, LOG_BETA_RANGE))
     if log_threshold is None:
-        free.append(_to_line(start.log_threshold, knees))
+        free.append(to_line(start.log_threshold, knees))
 
     def unpack(p: Array) -> SCurve:
-        knee = _from_line(p[-1], knees) if log_threshold is None else log_threshold
-        beta = _from_line(p[2], LOG_BETA_RANGE) if log_beta is None else log_beta
+        knee = from_line(p[-1], knees) if log_threshold is None else log_threshold
+        beta = from_line(p[2], LOG_BETA_RANGE) if log_beta is None else log_beta
         scale = float(np.exp(np.clip(p[0] + beta, -600, 600)))
-        background = scale * float(np.expm1(-_from_line(p[1], LOG_SHARE_RANGE))) * np.exp(-knee)
+        background = scale * float(np.expm1(-from_line(p[1], LOG_SHARE_RANGE))) * np.exp(-knee)
         return SCurve(float(knee), float(beta), scale, float(background), start.pulse_rms)
 
     def residual(p: Array) -> Array:
@@ -188,15 +190,3 @@ def polish(
         solved = leastsq(residual, np.array(free), full_output=True, ftol=1e-9, xtol=1e-7, maxfev=400)[0]
     r = residual(solved)
     return float(r @ r), unpack(solved)
-
-
-def _to_line(value: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    # A start exactly on a bound has no gradient there and would never leave it.
-    share = min(max((value - low) / (high - low), 0.01), 0.99)
-    return float(np.arcsin(2.0 * share - 1.0))
-
-
-def _from_line(z: float, limits: tuple[float, float]) -> float:
-    low, high = limits
-    return float(low + (high - low) * 0.5 * (1.0 + np.sin(z)))

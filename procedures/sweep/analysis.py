@@ -65,8 +65,15 @@ def emission(run: Any, band_nm: tuple[float, float], counts_per_electron: float 
     return Emission(axis[mask], np.array(rows).reshape(-1, int(mask.sum())), np.array(sums), np.array(errors))
 
 
-def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
+def bench_of(run: Any) -> BenchConfig:
+    """Get the bench that a run was taken on, from the text that is stored with it."""
+    return parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
+
+
+def analyse(run: Any, band_nm: tuple[float, float], bench: BenchConfig) -> dict[str, Any]:
     """Analyse a sweep; returns ``{"result", "definitions", "photodamage", "points", "warnings", ...}``.
+
+    :param bench: The bench that it was taken on, see :func:`bench_of`.
 
     Raises InputError if the run has too few points to say anything.
     """
@@ -75,7 +82,6 @@ def analyse(run: Any, band_nm: tuple[float, float]) -> dict[str, Any]:
         raise InputError(
             f"{count} points are too few for a threshold", where=str(run.path), todo=f"measure at least {_MIN_POINTS}"
         )
-    bench = parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
     columns = run.columns("points")
     light = emission(run, band_nm, bench.spectrometer.counts_per_electron if bench.spectrometer else 1.0)
     sweep = SweepArrays.of(

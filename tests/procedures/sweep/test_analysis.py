@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from labctl.store.run import Run, open_run
-from procedures.sweep.analysis import analyse, emission
+from procedures.sweep.analysis import analyse, bench_of, emission
 
 EVERYTHING = (-math.inf, math.inf)
 
@@ -35,7 +35,7 @@ class Edited:
         return getattr(self._run, name)
 
     def analysed(self) -> dict[str, Any]:
-        return analyse(self, EVERYTHING)
+        return analyse(self, EVERYTHING, bench_of(self))
 
 
 @pytest.fixture
