@@ -147,19 +147,12 @@ class SC10(Instrument):
                 evidence.extend(map(str, self._recent))
                 evidence.append(str(error))
                 if isinstance(error, ConnectionLost):
-                    self._reconnect(evidence)
+                    evidence += filter(None, [self.adapter.try_to_reconnect()])
         return [SafeStep("close shutter", False, f"LIGHT MAY BE ON, {_BY_HAND}: {'; '.join(evidence)}")]
 
     def close(self) -> None:
         """Release the connection; the shutter stays as it is."""
         self.adapter.close()
-
-    def _reconnect(self, evidence: list[str]) -> None:
-        try:
-            with self.adapter.seize():
-                self.adapter.reconnect()
-        except Exception as error:
-            evidence.append(str(error))
 
     def _close_blade(self) -> None:
         self._enable(False)

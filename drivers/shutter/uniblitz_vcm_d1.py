@@ -121,19 +121,12 @@ class UniblitzVCMD1(Instrument):
             except Exception as error:  # whatever happens here, the steps of the other instruments must still be taken
                 evidence.append(str(error))
                 if isinstance(error, ConnectionLost):
-                    self._reconnect(evidence)
+                    evidence += filter(None, [self.adapter.try_to_reconnect()])
         return [SafeStep("close shutter", False, f"{'; '.join(evidence)}; {_NO_ANSWER}")]
 
     def close(self) -> None:
         """Release the connection; the shutter stays as it is."""
         self.adapter.close()
-
-    def _reconnect(self, evidence: list[str]) -> None:
-        try:
-            with self.adapter.seize():
-                self.adapter.reconnect()
-        except Exception as error:
-            evidence.append(str(error))
 
     def _send(self, command: bytes) -> None:
         self.adapter.write_bytes(self._command(command))

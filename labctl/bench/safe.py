@@ -77,12 +77,8 @@ def _second_try(role: str, instrument: Any, first: list[SafeStep]) -> list[SafeS
     """Try again; the steps say what failed before."""
     failed = "; ".join(step.evidence for step in first if not step.confirmed)
     log.warning("%s: making it safe once more after: %s", role, failed)
-    if hasattr(instrument.adapter, "reconnect"):
-        try:
-            with instrument.adapter.seize():
-                instrument.adapter.reconnect()
-        except Exception as error:  # the old connection may still do
-            log.warning("%s: no new connection: %s", role, error)
+    if hasattr(instrument.adapter, "try_to_reconnect") and (reason := instrument.adapter.try_to_reconnect()):
+        log.warning("%s: no new connection, and the old one may still do: %s", role, reason)
     again = _steps_of(role, instrument)
     return [replace(step, evidence=_evidence(step.evidence, failed)) for step in again]
 

@@ -84,6 +84,15 @@ class WireAdapter(Adapter):
         self._buffer = bytearray()
         self.connection = self._connect()
 
+    def try_to_reconnect(self) -> str:
+        """Make the link anew for the safe state; returns what kept it from that, or an empty text. Never raises."""
+        try:
+            with self.seize():
+                self.reconnect()
+        except Exception as error:  # whatever happens here, the safe state must go on
+            return str(error)
+        return ""
+
     def read_until(self, marker: bytes) -> bytes:
         """Read up to and including ``marker``; raises InstrumentTimeout with what came instead."""
         return self._take(lambda: self._buffer.find(marker) + len(marker) if marker in self._buffer else 0)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -105,10 +104,11 @@ class OnAWire(Toy):
     def __init__(self, done: list[str], role: str, tries: int, connection: Any = None) -> None:
         super().__init__(done, role, False)
         self._tries = tries
-        self.adapter = SimpleNamespace(connection=connection, reconnect=self._reconnect, seize=nullcontext)
+        self.adapter = SimpleNamespace(connection=connection, try_to_reconnect=self._reconnect)
 
-    def _reconnect(self) -> None:
+    def _reconnect(self) -> str:
         self._done.append("reconnect")
+        return ""
 
     def make_safe(self) -> list[SafeStep]:
         self._tries -= 1

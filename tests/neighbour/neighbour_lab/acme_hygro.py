@@ -62,20 +62,12 @@ class AcmeHygro(Instrument):
                 return [SafeStep("heater off", True, str(self.adapter.last))]
             except Exception as error:
                 evidence.append(str(error))
-                self._reconnect(evidence)
+                evidence += filter(None, [self.adapter.try_to_reconnect()])
         return [SafeStep("heater off", False, "; ".join(evidence))]
 
     def close(self) -> None:
         """Release the connection."""
         self.adapter.close()
-
-    def _reconnect(self, evidence: list[str]) -> None:
-        """Make the connection anew: a port that was unplugged does not come back by itself."""
-        try:
-            with self.adapter.seize():
-                self.adapter.reconnect()
-        except Exception as error:
-            evidence.append(str(error))
 
     def _ask(self, word: str) -> str:
         with self.adapter.exclusive():
