@@ -74,7 +74,8 @@ def plan(
     as_json: Json = False,
 ) -> None:
     """Preflight only: points, duration, limits, dose, disk, calibrations; nothing is opened."""
-    from labctl.cli.run import make_request, show_plan
+    from labctl.cli.plan import show_plan
+    from labctl.cli.run import make_request
 
     request = make_request(procedure, bench, sets, sample=sample, out=out, spot=spot, seed=0, virtual_time=False)
     raise typer.Exit(show_plan(request, as_json=as_json))
