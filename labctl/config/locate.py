@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
 from importlib.resources import files
 from pathlib import Path
 
 from labctl.config.fault import as_toml, nearest_name
 from labctl.errors import ConfigError, Problem
+from labctl.installed import entry_points
 
 CONFIGS = "labctl.configs"
 """Entry-point group of a package that ships benches and samples: the package with the folders of these names in it."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import Any
 
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from labctl.config.fault import unknown_name
 from labctl.config.problems import check_table
 from labctl.config.toml_lines import TomlLines, dotted
 from labctl.errors import Problem
+from labctl.installed import entry_points
 from labctl.roles import ROLES
 
 DRIVERS = "labctl.drivers"
@@ -38,8 +39,9 @@ def role_protocol(role: str) -> type:
     """
     if role in ROLES:
         return ROLES[role]
-    for entry in entry_points(group=ROLE_PROTOCOLS, name=role):
-        return entry.load()
+    for entry in entry_points(group=ROLE_PROTOCOLS):
+        if entry.name == role:
+            return entry.load()
     raise KeyError(role)
 
 

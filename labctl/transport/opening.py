@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from typing import cast
 
 from labctl.errors import InputError
+from labctl.installed import entry_points
 from labctl.transport.link import ByteLink, LibraryChannel
 from labctl.transport.session import LaboratoryLink, OpenRequest, Session
 from labctl.transport.settings import LibrarySettings, WireSettings
