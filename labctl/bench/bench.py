@@ -10,7 +10,7 @@ from typing import Any, TypeVar, cast
 
 from labctl.bench.attenuation import MalusLaw
 from labctl.bench.detection_filters import DetectionFilters
-from labctl.bench.light import LightOnSample
+from labctl.bench.light import ComingLight, LightOnSample
 from labctl.bench.limits import PumpLimits
 from labctl.bench.lock import ResourceLocks
 from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
@@ -55,6 +55,7 @@ class Bench:
     :param identities: What each said it is.
     :param locks: Held as long as the bench is open.
     :param spot_dose_j_cm2: Dose in J/cm² that the sample spot has received before; a simulated spot is always fresh.
+    :param on_light: Told of each opening of the shutter on the sample before its light comes.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Bench:
         identities: dict[str, Identity],
         locks: ResourceLocks,
         spot_dose_j_cm2: float = 0.0,
+        on_light: Callable[[ComingLight], None] | None = None,
     ) -> None:
         self.config = config
         self.instruments = instruments
@@ -72,6 +74,7 @@ class Bench:
         self._session = session
         self._locks = locks
         self._spot_dose_j_cm2 = spot_dose_j_cm2
+        self._on_light = on_light
         self._closing_s = _CLOSING_S
         self._pump: PumpBeam | None = None
         self._spectrometer: Spectrometer | None = None
@@ -90,6 +93,7 @@ class Bench:
         only_to_make_safe: bool = False,
         operator: Operator | None = None,
         record_by_hand: Callable[[Mapping[str, Any]], None] | None = None,
+        on_light: Callable[[ComingLight], None] | None = None,
     ) -> Bench:
         """Open the instruments of a bench.
 
@@ -106,6 +110,8 @@ class Bench:
             then not started, since the shutter may be open, and no detector is warmed up at closing.
         :param operator: Does by hand what no instrument can; None where nobody can be asked.
         :param record_by_hand: Writes down what a simulated operator did.
+        :param on_light: Told of each opening of the shutter on the sample before its light comes; what it raises keeps
+            the shutter closed.
         """
         wanted = _roles_to_open(config, roles)
         session = Session(
@@ -120,7 +126,7 @@ class Bench:
         )
         locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
         locks.acquire()
-        bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2)
+        bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2, on_light)
         try:
             if needs_laboratory(config):
                 open_laboratory(session)
@@ -298,6 +304,7 @@ class Bench:
             limits=pump_limits(self.config),
             clock=self.clock,
             spot_dose_j_cm2=0.0 if self.simulated else self._spot_dose_j_cm2,
+            on_light=self._on_light,
         )
 
 

@@ -1,7 +1,8 @@
-"""Light on the sample: what one opening of the shutter gave to it."""
+"""Light on the sample: what one opening of the shutter gives to it, before and after it was given."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -26,6 +27,33 @@ class LightOnSample:
         return self.fluence_uj_cm2 * 1e-6 * self.pulses
 
 
+@dataclass(frozen=True, slots=True)
+class ComingLight:
+    """An opening of the shutter on the sample as it is written down before the light comes.
+
+    Should the process die, this tells what fell at most: what had fallen before, and the rest of this opening.
+
+    :param wall_s: Unix time of the command to open.
+    :param fluence_uj_cm2: Fluence per pulse in µJ/cm², measured at this angle, else as set.
+    :param repetition_rate_hz: Repetition rate of the laser.
+    :param open_s: Time in s for which the shutter was open before, since the bench was opened.
+    :param pulses: Pulses before, likewise.
+    :param dose_j_cm2: Dose in J/cm² before, likewise.
+    """
+
+    wall_s: float
+    fluence_uj_cm2: float
+    repetition_rate_hz: float
+    open_s: float
+    pulses: int
+    dose_j_cm2: float
+
+    def until(self, wall_s: float) -> LightOnSample:
+        """Get the light of this opening alone, had the shutter been open until a Unix time in s."""
+        open_s = max(wall_s - self.wall_s, 0.0)
+        return LightOnSample(open_s, pulses_in(open_s, self.repetition_rate_hz), self.fluence_uj_cm2, wall_s)
+
+
 @dataclass(slots=True)
 class Opening:
     """One opening of the shutter, from the command to open.
@@ -38,3 +66,8 @@ class Opening:
     on_sample: bool
     since_s: float
     open_s: float = 0.0
+
+
+def pulses_in(open_s: float, repetition_rate_hz: float) -> int:
+    """Get the largest number of pulses that may come in a time, rounded up; a part of a millionth does not count."""
+    return math.ceil(round(open_s * repetition_rate_hz, 6))

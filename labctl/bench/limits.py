@@ -63,11 +63,17 @@ class PumpLimits:
                 todo="put a neutral-density filter before the attenuator; the limit is changed in the bench file only",
             )
 
-    def check_dose(self, dose_j_cm2: float) -> None:
-        """Refuse to go on beyond the dose per spot; raises LimitExceeded."""
-        if self.dose_j_cm2 is not None and not dose_j_cm2 <= self.dose_j_cm2:
+    def check_dose(self, dose_j_cm2: float, coming_j_cm2: float = 0.0) -> None:
+        """Refuse to go on beyond the dose per spot; raises LimitExceeded.
+
+        :param dose_j_cm2: What the spot has received.
+        :param coming_j_cm2: What it is about to receive.
+        """
+        if self.dose_j_cm2 is not None and not dose_j_cm2 + coming_j_cm2 <= self.dose_j_cm2:
+            more = f" and would receive {coming_j_cm2:.4g} J/cm^2 more" if coming_j_cm2 else ""
             raise LimitExceeded(
-                f"the spot has received {dose_j_cm2:.4g} J/cm^2, beyond the limit of {self.dose_j_cm2:.4g} J/cm^2",
+                f"the spot has received {dose_j_cm2:.4g} J/cm^2{more},"
+                f" beyond the limit of {self.dose_j_cm2:.4g} J/cm^2",
                 where="limits.dose_per_spot of the bench",
                 todo="move to a fresh spot",
             )

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 from labctl.bench.attenuation import PERIOD_DEG, MalusLaw
-from labctl.bench.light import LightOnSample, Opening
+from labctl.bench.light import ComingLight, LightOnSample, Opening, pulses_in
 from labctl.bench.limits import PumpLimits
 from labctl.clock import Clock
 from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
@@ -31,6 +31,8 @@ _SEARCH_PULSES = 10
 _FAR_OFF = 2.0
 """Factor between the fluence set and the fluence reached from which on the calibration is taken to be wrong."""
 _OFF = 0.2
+_BRIGHTER = 1.05
+"""A fluence beyond so many times the announced one is announced anew: less is the scatter of the laser."""
 _CALIBRATE_ANEW = "calibrate the attenuator anew; check what changed in the laser"
 
 
@@ -68,6 +70,8 @@ class PumpBeam:
     :param limits: Limits of the bench.
     :param clock: Clock of the run.
     :param spot_dose_j_cm2: Dose in J/cm² that the spot has received in earlier runs.
+    :param on_light: Told of each opening on the sample before its light comes, and again if it is stronger than was
+        told; what it raises keeps the shutter closed.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class PumpBeam:
         limits: PumpLimits,
         clock: Clock,
         spot_dose_j_cm2: float = 0.0,
+        on_light: Callable[[ComingLight], None] | None = None,
     ) -> None:
         self.attenuator = attenuator
         self.shutter = shutter
@@ -101,7 +106,11 @@ class PumpBeam:
         self._expected_uj_cm2: float | None = None
         self._reached_uj_cm2: float | None = None
         self._opening: Opening | None = None
+        self._announced: ComingLight | None = None
+        self._on_light = on_light
         self._light: list[LightOnSample] = []
+        self._open_s = 0.0
+        self._pulses = 0
         self._earlier_j_cm2 = spot_dose_j_cm2
         self._dose_j_cm2 = 0.0
 
@@ -198,8 +207,8 @@ class PumpBeam:
         """
         self.account_light_left_on()
         if on_sample:
-            self._known_fluence_uj_cm2()
-            self._check_dose()
+            self.require_dose()
+            self._announce(self.clock.wall())
         self._opening = opening = Opening(on_sample, self.clock.now())
         try:
             self.shutter.open()
@@ -252,13 +261,15 @@ class PumpBeam:
         if elapsed_s > 0 and opening.on_sample:
             light = self._light_since(opening.since_s)
             self._light.append(light)
+            self._open_s += light.open_s
+            self._pulses += light.pulses
             self._dose_j_cm2 += light.dose_j_cm2
         opening.open_s += elapsed_s
         opening.since_s += elapsed_s
 
     def _light_since(self, started_s: float) -> LightOnSample:
         open_s = self.clock.now() - started_s
-        pulses = math.ceil(round(open_s * self.repetition_rate_hz, 6))
+        pulses = pulses_in(open_s, self.repetition_rate_hz)
         return LightOnSample(open_s, pulses, self._known_fluence_uj_cm2(), self.clock.wall())
 
     def _known_fluence_uj_cm2(self) -> float:
@@ -268,8 +279,32 @@ class PumpBeam:
                 return known
         return self.malus.maximum_j * self._uj_cm2_per_meter_j
 
-    def _check_dose(self) -> None:
-        self.limits.check_dose(self._earlier_j_cm2 + self.dose_j_cm2)
+    def require_dose(self, duration_s: float = 0.0) -> None:
+        """Refuse light on the sample for which the spot has no dose left; raises LimitExceeded.
+
+        With the shutter open it asks for the light that is on, too; one that lets no light to the sample needs no dose.
+
+        :param duration_s: Time in s for which light is still to come.
+        """
+        if self._opening is not None and not self._opening.on_sample:
+            return
+        coming_j_cm2 = pulses_in(duration_s, self.repetition_rate_hz) * self._known_fluence_uj_cm2() * 1e-6
+        self.limits.check_dose(self._earlier_j_cm2 + self.dose_j_cm2, coming_j_cm2)
+
+    def _announce(self, wall_s: float) -> None:
+        fluence = self._known_fluence_uj_cm2()
+        before = self._open_s, self._pulses, self._dose_j_cm2
+        self._announced = ComingLight(wall_s, fluence, self.repetition_rate_hz, *before)
+        if self._on_light is not None:
+            self._on_light(self._announced)
+
+    def _announce_if_brighter(self) -> None:
+        """Tell of light that is stronger than was told: the calibration is off, or the laser has changed."""
+        opening, told = self._opening, self._announced
+        if opening is None or not opening.on_sample or told is None:
+            return
+        if self._known_fluence_uj_cm2() > told.fluence_uj_cm2 * _BRIGHTER:
+            self._announce(told.wall_s)
 
     @property
     def _uj_cm2_per_meter_j(self) -> float:
@@ -292,9 +327,10 @@ class PumpBeam:
             raise
         fluence = self.fluence_of(reading)
         self._reached_uj_cm2 = fluence.uj_cm2
+        self._announce_if_brighter()
         self.limits.check_reading(fluence.uj_cm2, fluence.pulse_energy_j)
         self._compare_with_expected(fluence.uj_cm2)
-        self._check_dose()
+        self.require_dose()
         return fluence, reading
 
     def _compare_with_expected(self, reached_uj_cm2: float) -> None:

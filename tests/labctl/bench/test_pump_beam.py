@@ -11,10 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labctl.bench.attenuation import MalusLaw
+from labctl.bench.light import ComingLight
 from labctl.bench.limits import PumpLimits
 from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
 from labctl.clock import VirtualClock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LimitError, LimitExceeded
+from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LimitError, LimitExceeded, StorageError
 from labctl.quantities import Convention, EnergyReading, SpotGeometry, StripeSpot
 from labctl.roles import Identity, SafeStep
 
@@ -112,6 +113,7 @@ class Toys:
         self.log: list[str] = []
         self.plate, self.shutter, self.meter = ToyPlate(self.log), ToyShutter(self.log), ToyMeter(self.log)
         self.clock = VirtualClock()
+        self.told: list[ComingLight] = []
         self.pump = PumpBeam(
             self.plate,
             self.shutter,
@@ -124,7 +126,12 @@ class Toys:
             limits=PumpLimits(1000.0, 5e-6, 200.0),
             clock=self.clock,
             spot_dose_j_cm2=spot_dose_j_cm2,
+            on_light=self.tell,
         )
+
+    def tell(self, light: ComingLight) -> None:
+        self.told.append(light)
+        self.log.append("told")
 
 
 @given(start=st.floats(0.0, 359.99), target=st.floats(1.0, 359.99))
@@ -313,6 +320,71 @@ def test_the_dose_is_checked_after_each_reading_with_the_light_that_is_on() -> N
         toys.clock.sleep(1.0)
         toys.pump.read_fluence(100)
     assert not toys.shutter.is_open
+
+
+def test_light_that_is_still_to_come_counts_when_it_is_asked_for() -> None:
+    toys = Toys(spot_dose_j_cm2=199.0)
+    toys.pump.set_fluence(100.0)
+    toys.pump.require_dose(10.0)
+    with pytest.raises(LimitExceeded, match=r"has received 199 J/cm\^2 and would receive 1\.1 J/cm\^2 more"):
+        toys.pump.require_dose(11.0)
+    with pytest.raises(LimitExceeded, match=r"has received 199\.5 J"), toys.pump.light():
+        toys.clock.sleep(5.0)
+        toys.pump.require_dose(5.0)
+        toys.pump.require_dose(6.0)
+    assert not toys.shutter.is_open
+    with toys.pump.light(on_sample=False):
+        toys.pump.require_dose(1000.0)
+
+
+def test_each_opening_on_the_sample_is_told_before_its_light_with_all_that_fell_before() -> None:
+    toys = Toys()
+    toys.pump.set_fluence(100.0)
+    del toys.log[:]
+    with toys.pump.light(on_sample=False):
+        toys.clock.sleep(3.0)
+    with toys.pump.light():
+        toys.clock.sleep(2.0)
+    with toys.pump.light():
+        toys.clock.sleep(1.0)
+    assert toys.log == ["open", "shut", "told", "open", "shut", "told", "open", "shut"]
+    first, second = toys.told
+    assert (first.open_s, first.pulses, first.dose_j_cm2) == (0.0, 0, 0.0)
+    assert second.wall_s - first.wall_s == pytest.approx(2.0)
+    assert (second.open_s, second.pulses, second.dose_j_cm2) == pytest.approx((2.0, 2000, 0.2))
+    light = second.until(second.wall_s + 1.0)
+    assert (light.open_s, light.pulses, light.dose_j_cm2) == pytest.approx((1.0, 1000, 0.1))
+    assert second.until(second.wall_s - 5.0).pulses == 0
+
+
+def test_light_that_cannot_be_written_down_beforehand_does_not_come() -> None:
+    toys = Toys()
+
+    def refuse(_: ComingLight) -> None:
+        raise StorageError("the disk is full")
+
+    toys.pump._on_light = refuse
+    with pytest.raises(StorageError), toys.pump.light():
+        pass
+    assert "open" not in toys.log
+    assert toys.pump.take_light() == []
+
+
+def test_light_that_proves_stronger_than_was_told_is_told_anew() -> None:
+    toys = Toys()
+    toys.pump.set_fluence(100.0)
+    expected_j = toys.pump.geometry.pulse_energy_j(100.0) / toys.pump.pick_off.ratio
+    with toys.pump.light():
+        toys.meter.energy_j = 1.04 * expected_j
+        toys.pump.read_fluence(10)
+        assert len(toys.told) == 1
+        toys.clock.sleep(1.0)
+        toys.meter.energy_j = 1.1 * expected_j
+        toys.pump.read_fluence(10)
+        toys.pump.read_fluence(10)
+    first, second = toys.told
+    assert second.fluence_uj_cm2 == pytest.approx(110.0)
+    assert (second.wall_s, second.dose_j_cm2) == (first.wall_s, first.dose_j_cm2)
 
 
 @pytest.mark.parametrize("factor", [0.49, 2.01])
