@@ -19,7 +19,7 @@ CREATE_NEW_PROCESS_GROUP = 0x00000200
 CREATE_BREAKAWAY_FROM_JOB = 0x01000000
 CREATE_NO_WINDOW = 0x08000000
 
-_END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+_END_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK", "SIGPWR")
 _FIRST_FAULT = 0xC0000000
 _NTSTATUS = {
     0xC0000005: "access violation",
@@ -35,7 +35,8 @@ _NTSTATUS = {
 def end_signals() -> tuple[signal.Signals, ...]:
     """Get the signals that ask a program to end, as far as this system has them.
 
-    On Windows SIGBREAK stands for Ctrl-Break and for a console window that is closed; SIGHUP does not exist.
+    On Windows SIGBREAK stands for Ctrl-Break and for a console window that is closed; SIGHUP does not exist. SIGPWR is
+    what an uninterruptible supply may have sent where the system knows it (Linux): the mains are gone.
     """
     return tuple(getattr(signal, name) for name in _END_SIGNALS if hasattr(signal, name))
 

@@ -201,7 +201,7 @@ class Bench:
     def make_safe(self) -> SafeReport:
         """Bring every open instrument into its safe state and confirm it."""
         try:
-            return make_safe(self.instruments)
+            return make_safe(self.instruments, inline=self.clock.virtual)
         finally:
             if self._pump is not None:
                 self._pump.account_light_left_on()

@@ -1,16 +1,20 @@
-"""The safe state: ordered steps, each tried even if the one before failed, each confirmed by read-back."""
+"""The safe state: ordered steps, each tried even if the one before failed or hangs, each confirmed by read-back."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
+from labctl.bench.turns import LATE_S, TURN_S, take_turns
 from labctl.roles import SAFE_ORDER, Instrument, SafeStep
 from labctl.transport.operator import OperatorLink
 
 log = logging.getLogger(__name__)
+
+_HUNG = "make safe in time"
 
 SafeState = Literal["confirmed", "unconfirmed", "lost-with-run", "not-needed"]
 
@@ -46,17 +50,37 @@ class SafeReport:
         return {"state": self.state, "steps": [{"role": entry.role, **asdict(entry.step)} for entry in self.steps]}
 
 
-def make_safe(instruments: Mapping[str, Instrument]) -> SafeReport:
+def make_safe(
+    instruments: Mapping[str, Instrument], *, inline: bool = False, turn_s: float = TURN_S, late_s: float = LATE_S
+) -> SafeReport:
     """Bring every instrument into its safe state, what keeps light off the sample first.
 
     When all have had their turn, those that could not confirm it get one more, a wire over a new connection: a byte
-    that was lost, or a plug that was loose for a moment, does not make the bench unsafe.
+    that was lost, or a plug that was loose for a moment, does not make the bench unsafe. One that does not come back
+    within its turn holds up nobody: the next one begins, and what it confirms later still counts.
+
+    :param inline: Whether all is done in the calling thread, without time-outs of its own: for virtual time, where
+        every wait of a driver ends at once.
+    :param turn_s: Real time in s after which the next instrument has its turn.
+    :param late_s: Real time in s for which late ones are waited for after all turns; with six instruments that all
+        hang it takes ``6 turn_s + late_s``.
     """
     roles = sorted(instruments, key=_order)
-    steps = {role: _steps_of(role, instruments[role]) for role in roles}
-    for role in roles:
-        if _failed(steps[role]) and _may_try_again(instruments[role]):
-            steps[role] = _second_try(role, instruments[role], steps[role])
+
+    def in_turn(calls: Mapping[str, Callable[[], list[SafeStep]]], late_s: float) -> dict[str, list[SafeStep]]:
+        if inline:
+            return {role: call() for role, call in calls.items()}
+        by_hand = [role for role in calls if _is_by_hand(instruments[role])]
+        taken = take_turns(calls, turn_s=turn_s, late_s=late_s, by_hand=by_hand)
+        late = f"the driver did not come back within {turn_s + late_s:g} s; its thread was left behind"
+        return {role: taken.get(role, [SafeStep(_HUNG, False, late)]) for role in calls}
+
+    steps = in_turn({role: partial(_steps_of, role, instruments[role]) for role in roles}, late_s)
+    again = [role for role in roles if _failed(steps[role]) and _may_try_again(instruments[role])]
+    tries = {role: partial(_second_try, role, instruments[role], steps[role]) for role in again}
+    for role, found in in_turn(tries, 0.0).items():
+        if found and found[0].action != _HUNG:  # a second try that hangs says less than the first
+            steps[role] = found
     report = SafeReport(tuple(RoleStep(role, step) for role in roles for step in steps[role]))
     for entry in report.unconfirmed:
         log.error("UNCONFIRMED safe state: %s: %s (%s)", entry.role, entry.step.action, entry.step.evidence)
@@ -69,8 +93,11 @@ def _failed(steps: list[SafeStep]) -> bool:
 
 def _may_try_again(instrument: Any) -> bool:
     """Get whether a second try makes sense: not where there is no connection, nor with somebody who said no."""
-    adapter = getattr(instrument, "adapter", None)
-    return adapter is not None and not isinstance(getattr(adapter, "connection", None), OperatorLink)
+    return getattr(instrument, "adapter", None) is not None and not _is_by_hand(instrument)
+
+
+def _is_by_hand(instrument: Any) -> bool:
+    return isinstance(getattr(getattr(instrument, "adapter", None), "connection", None), OperatorLink)
 
 
 def _second_try(role: str, instrument: Any, first: list[SafeStep]) -> list[SafeStep]:

@@ -70,6 +70,9 @@ def test_a_program_apart_has_a_session_of_its_own() -> None:
 def test_signals_that_end_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {signal.SIGINT, signal.SIGTERM} <= set(end_signals())
     monkeypatch.setattr(signal, "SIGBREAK", 21, raising=False)
+    monkeypatch.setattr(signal, "SIGPWR", 30, raising=False)
+    assert 30 in end_signals()
+    monkeypatch.delattr(signal, "SIGPWR")
     monkeypatch.delattr(signal, "SIGHUP", raising=False)
     assert end_signals() == (signal.SIGINT, signal.SIGTERM, 21)
 

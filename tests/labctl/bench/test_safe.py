@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
+
+import pytest
 
 from labctl.bench.safe import make_safe
 from labctl.roles import SAFE_ORDER, SafeStep
@@ -135,3 +138,82 @@ def test_an_operator_who_refused_is_not_asked_again() -> None:
     done: list[str] = []
     make_safe({"shutter": OnAWire(done, "shutter", 2, OperatorLink(None))})
     assert done == ["shutter"]
+
+
+class Hanging(Toy):
+    """Its make_safe does not come back before it is let go."""
+
+    def __init__(self, done: list[str], role: str, let_go: threading.Event, *, reconnects: bool = False) -> None:
+        super().__init__(done, role, True)
+        self._let_go = let_go
+        if reconnects:
+            self.adapter = SimpleNamespace(connection=None, try_to_reconnect=self._reconnect)
+
+    def _reconnect(self) -> str:
+        self._let_go.set()
+        return ""
+
+    def make_safe(self) -> list[SafeStep]:
+        steps = super().make_safe()
+        assert self._let_go.wait(30)
+        return steps
+
+
+@pytest.fixture
+def let_go() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def test_who_hangs_keeps_nobody_from_his_turn_and_is_named(let_go: threading.Event) -> None:
+    instruments, done = toys(detector=True, attenuator=RuntimeError("bug"))
+    instruments["shutter"] = Hanging(done, "shutter", let_go)
+    report = make_safe(instruments, turn_s=0.05, late_s=0.05)
+    assert done == ["shutter", "detector", "attenuator"]
+    steps = {entry.role: entry.step for entry in report.steps}
+    assert report.state == "unconfirmed"
+    assert not steps["shutter"].confirmed
+    assert "did not come back within 0.1 s" in steps["shutter"].evidence
+    assert steps["detector"].confirmed
+    assert "turn of shutter" in [thread.name for thread in threading.enumerate() if thread.daemon]
+
+
+def test_what_is_confirmed_late_counts(let_go: threading.Event) -> None:
+    instruments, done = toys(detector=True)
+    instruments["shutter"] = Hanging(done, "shutter", let_go)
+    plain = instruments["detector"].make_safe
+
+    def make_safe_and_let_go() -> list[SafeStep]:
+        let_go.set()
+        return plain()
+
+    instruments["detector"].make_safe = make_safe_and_let_go
+    report = make_safe(instruments, turn_s=0.05, late_s=30.0)
+    assert report.state == "confirmed"
+    assert [entry.role for entry in report.steps] == ["shutter", "detector"]
+
+
+def test_who_hung_on_a_broken_wire_may_confirm_over_a_new_one(let_go: threading.Event) -> None:
+    instruments: dict[str, Any] = {"shutter": Hanging([], "shutter", let_go, reconnects=True)}
+    report = make_safe(instruments, turn_s=0.05, late_s=0.0)
+    assert report.state == "confirmed"
+    assert "at the second try, after: the driver did not come back" in report.steps[0].step.evidence
+
+
+def test_what_would_end_a_program_does_not_end_the_safe_state() -> None:
+    instruments, done = toys(detector=True)
+    instruments["shutter"] = SimpleNamespace(make_safe=leave_the_program)
+    report = make_safe(instruments, turn_s=5.0, late_s=0.0)
+    assert (done, report.state) == (["detector"], "unconfirmed")
+
+
+def leave_the_program() -> list[SafeStep]:
+    raise SystemExit
+
+
+def test_in_virtual_time_no_thread_is_made() -> None:
+    seen: list[threading.Thread] = []
+    instrument: Any = SimpleNamespace(make_safe=lambda: seen.append(threading.current_thread()) or [])
+    make_safe({"shutter": instrument}, inline=True)
+    assert seen == [threading.main_thread()]
