@@ -170,10 +170,13 @@ def _clear_away(journal: Path) -> None:
 
 
 def _remove_journal(journal: Path) -> None:
-    # The main file goes first: a log without its file is harmless, a file without its log would look complete.
+    # The main file goes first, also for a disk that loses power: a log without its file is harmless, a file without
+    # its log would look complete.
     for path in (journal, *(journal.with_name(journal.name + suffix) for suffix in ("-wal", "-shm"))):
         try:
             path.unlink(missing_ok=True)
+            if path == journal:
+                sync_directory(journal.parent)
         except PermissionError as error:
             # Windows keeps a file that a reader has open. It is complete, and the next sealing removes it.
             log.warning("the journal of the sealed run stays for now: %s", error)
