@@ -203,8 +203,26 @@ class Bench:
         try:
             return make_safe(self.instruments, inline=self.clock.virtual)
         finally:
-            if self._pump is not None:
-                self._pump.account_light_left_on()
+            self.account_light_left_on()
+
+    def account_light_left_on(self) -> None:
+        """Count the light after a shutter did not close at once, now that it is closed."""
+        if self._pump is not None:
+            self._pump.account_light_left_on()
+
+    def reopen(self, role: str) -> Instrument:
+        """Connect an instrument anew, e.g. a vendor library whose process is gone; returns it, not started yet.
+
+        Pump and spectrometer use the new one from then on. Raises what a driver raises; the old one then stays, closed.
+        """
+        old: Any = self.instruments[role]
+        old.adapter.close()
+        new = self._connect_role(role, still=False)
+        self.instruments[role] = new
+        for part in (self._pump, self._spectrometer):
+            if part is not None:
+                part.replace(old, new)
+        return new
 
     def take_light(self) -> list[LightOnSample]:
         """Get and forget the light on the sample since the last call, for the exposure ledger."""
@@ -249,18 +267,22 @@ class Bench:
         """
         failures: list[OpenFailure] = []
         for role in roles:
-            entry = self.config.instruments[role]
-            off_at_close = not still and f"{role}.cooler" not in self.config.safe_state.keep_on
             try:
-                driver_class: Any = driver_entry(role, entry.driver).load()
-                options = _with_warm_up(driver_class, entry.options.data, off_at_close)
-                if options.get("warm_up"):
-                    self._closing_s = _WARMING_UP_S
-                request = OpenRequest(role, entry.driver, entry.resource, driver_class.LINK, options, self._session)
-                self.instruments[role] = _connect(driver_class, request)
+                self.instruments[role] = self._connect_role(role, still=still)
             except Exception as error:  # drivers of other packages may fail in any way
+                entry = self.config.instruments[role]
                 failures.append(OpenFailure(role, entry.driver, entry.resource, _told(error)))
         return failures
+
+    def _connect_role(self, role: str, *, still: bool) -> Instrument:
+        entry = self.config.instruments[role]
+        off_at_close = not still and f"{role}.cooler" not in self.config.safe_state.keep_on
+        driver_class: Any = driver_entry(role, entry.driver).load()
+        options = _with_warm_up(driver_class, entry.options.data, off_at_close)
+        if options.get("warm_up"):
+            self._closing_s = _WARMING_UP_S
+        request = OpenRequest(role, entry.driver, entry.resource, driver_class.LINK, options, self._session)
+        return _connect(driver_class, request)
 
     def _start_all(self, roles: Sequence[str], *, still: bool) -> list[OpenFailure]:
         """Bring every connected instrument into its working state and ask who it is. Get those that failed.

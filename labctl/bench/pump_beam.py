@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from labctl.bench.attenuation import PERIOD_DEG, MalusLaw
 from labctl.bench.light import ComingLight, LightOnSample, Opening, pulses_in
@@ -113,6 +114,12 @@ class PumpBeam:
         self._pulses = 0
         self._earlier_j_cm2 = spot_dose_j_cm2
         self._dose_j_cm2 = 0.0
+
+    def replace(self, old: object, new: Any) -> None:
+        """Use another object for an instrument that was connected anew."""
+        for name in ("attenuator", "shutter", "meter"):
+            if getattr(self, name) is old:
+                setattr(self, name, new)
 
     @property
     def malus(self) -> MalusLaw:
