@@ -1,18 +1,34 @@
 """The exposure ledger: what every sample spot has received, across runs.
 
 One SQLite file in the folder of the runs, so that it travels with the data it explains.
+
+A run opens an account before its first light and settles it when the shutter is confirmed closed and all is written
+down. An account that is still open when its run is dead tells that light may be missing: see :mod:`labctl.run.light`.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from labctl.errors import StorageError
 
 LEDGER_NAME = "exposure-ledger.sqlite"
 _BUSY_TIMEOUT_S = 10.0
+_TABLES = (
+    "CREATE TABLE IF NOT EXISTS exposure (sample TEXT, spot TEXT, run TEXT, wall_s REAL, open_s REAL,"
+    " pulses INTEGER, fluence_uj_cm2 REAL, dose_j_cm2 REAL, simulated INTEGER)",
+    "CREATE TABLE IF NOT EXISTS account (number INTEGER PRIMARY KEY AUTOINCREMENT, sample TEXT, spot TEXT, run TEXT,"
+    " simulated INTEGER, wall_s REAL, held_open_s REAL, held_pulses INTEGER, held_dose_j_cm2 REAL)",
+)
+_SUM_OF_RUN = (
+    "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0) FROM exposure"
+    " WHERE run=? AND sample=? AND spot=? AND simulated=?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +37,7 @@ class Exposure:
 
     :param sample: Name of the sample.
     :param spot: Name of the spot on it.
-    :param run: Name of the run.
+    :param run: Name of the run with its day, e.g. ``2026-11-21/0012_fluence-sweep_A12``.
     :param wall_s: Unix time at which the shutter was closed again.
     :param open_s: Time the shutter was open, in s.
     :param pulses: Number of pulses in that time.
@@ -54,31 +70,145 @@ class SpotTotal:
     runs: int
 
 
+@dataclass(frozen=True, slots=True)
+class SpotRecord:
+    """Everything the ledger knows of one spot.
+
+    :param simulated: Whether this is the light of emulators; real light of the same spot has a record of its own.
+    :param fluence_uj_cm2: Mean fluence per pulse in µJ/cm², over all pulses; nan without a pulse.
+    :param highest_uj_cm2: Highest mean fluence of an exposure in µJ/cm².
+    :param last_wall_s: Unix time at which its last exposure ended.
+    """
+
+    sample: str
+    spot: str
+    simulated: bool
+    total: SpotTotal
+    fluence_uj_cm2: float
+    highest_uj_cm2: float
+    last_wall_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A run whose light is not all written down yet.
+
+    :param number: Number of the account, never given twice.
+    :param wall_s: Unix time at which it was opened.
+    :param held_open_s: Shutter-open time in s that the ledger held of this run and spot by then.
+    :param held_pulses: Pulses, likewise.
+    :param held_dose_j_cm2: Dose in J/cm², likewise.
+    """
+
+    number: int
+    sample: str
+    spot: str
+    run: str
+    simulated: bool
+    wall_s: float
+    held_open_s: float = 0.0
+    held_pulses: int = 0
+    held_dose_j_cm2: float = 0.0
+
+
 class ExposureLedger:
     """Appends exposures and sums them.
 
-    :param directory: Folder of the runs; the ledger file is made in it when the first exposure is written.
+    :param directory: Folder of the runs; the ledger file is made in it when the first account is opened or the first
+        exposure written.
     """
 
     def __init__(self, directory: Path) -> None:
         self.path = directory / LEDGER_NAME
 
-    def write(self, exposures: list[Exposure]) -> None:
+    def write(self, exposures: Sequence[Exposure]) -> None:
         """Append exposures in one durable transaction; raises StorageError."""
-        if not exposures:
-            return
-        rows = [
-            (e.sample, e.spot, e.run, e.wall_s, e.open_s, e.pulses, e.fluence_uj_cm2, e.dose_j_cm2, e.simulated)
-            for e in exposures
-        ]
+        if exposures:
+            with self._writing() as connection:
+                _insert(connection, exposures)
+
+    def open_account(self, sample: str, spot: str, run: str, *, simulated: bool, wall_s: float) -> Account:
+        """Note durably that a run is about to give light to a spot; raises StorageError."""
+        who = (sample, spot, run, simulated)
+        with self._writing() as connection:
+            held = connection.execute(_SUM_OF_RUN, (run, sample, spot, simulated)).fetchone()
+            number = connection.execute(
+                "INSERT INTO account (sample, spot, run, simulated, wall_s, held_open_s, held_pulses, held_dose_j_cm2)"
+                " VALUES (?,?,?,?,?,?,?,?)",
+                (*who, wall_s, *held),
+            ).lastrowid
+        return Account(number or 0, *who, wall_s, *held)
+
+    def settle(self, account: Account, exposures: Sequence[Exposure]) -> None:
+        """Append the last exposures of a run and close its account, in one durable transaction; raises StorageError.
+
+        An account that is closed already stays so, and nothing is appended: no light is counted twice.
+        """
+        with self._writing() as connection:
+            if connection.execute("DELETE FROM account WHERE number=?", (account.number,)).rowcount == 1:
+                _insert(connection, exposures)
+
+    def open_accounts(self) -> list[Account]:
+        """Get the accounts that are not settled, of runs that go on and of runs that died; raises StorageError."""
+        if not self.path.exists():
+            return []
+        with self._reading() as connection:
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='account'").fetchone():
+                return []
+            rows = connection.execute("SELECT * FROM account ORDER BY number").fetchall()
+        return [_account(row) for row in rows]
+
+    def written(self, account: Account) -> tuple[float, int, float]:
+        """Get what has been written since an account was opened: open time in s, pulses, dose in J/cm².
+
+        Raises StorageError.
+        """
+        who = (account.run, account.sample, account.spot, account.simulated)
+        with self._reading() as connection:
+            open_s, pulses, dose = connection.execute(_SUM_OF_RUN, who).fetchone()
+        return open_s - account.held_open_s, pulses - account.held_pulses, dose - account.held_dose_j_cm2
+
+    def total(self, sample: str, spot: str, *, simulated: bool) -> SpotTotal:
+        """Sum what a spot has received so far; simulated light and real light are kept apart. Raises StorageError."""
+        if not self.path.exists():
+            return SpotTotal(0.0, 0, 0.0, 0)
+        with self._reading() as connection:
+            row = connection.execute(
+                "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0),"
+                " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=?",
+                (sample, spot, simulated),
+            ).fetchone()
+        return SpotTotal(float(row[0]), int(row[1]), float(row[2]), int(row[3]))
+
+    def spots(self) -> list[SpotRecord]:
+        """Get every spot that has received light, in the order of names, real light first; raises StorageError."""
+        if not self.path.exists():
+            return []
+        with self._reading() as connection:
+            rows = connection.execute(
+                "SELECT sample, spot, simulated, SUM(open_s), SUM(pulses), SUM(dose_j_cm2), COUNT(DISTINCT run),"
+                " MAX(fluence_uj_cm2), MAX(wall_s) FROM exposure GROUP BY sample, spot, simulated"
+                " ORDER BY simulated, sample, spot"
+            ).fetchall()
+        return [_record(row) for row in rows]
+
+    @contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        """One durable transaction."""
         try:
-            connection = self._connect()
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
             try:
-                with connection:
-                    connection.executemany("INSERT INTO exposure VALUES (?,?,?,?,?,?,?,?,?)", rows)
+                # Rollback journal, not write-ahead log: it works on a share, and two processes may open it at once.
+                connection.execute("PRAGMA synchronous=FULL")
+                connection.execute("BEGIN IMMEDIATE")
+                for table in _TABLES:
+                    connection.execute(table)
+                yield connection
+                connection.execute("COMMIT")
             finally:
                 connection.close()
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             raise StorageError(
                 f"the exposure ledger could not be written: {error}",
                 where=str(self.path),
@@ -86,18 +216,13 @@ class ExposureLedger:
                 todo="free or repair the disk; the dose can be entered from the run file",
             ) from error
 
-    def total(self, sample: str, spot: str, *, simulated: bool) -> SpotTotal:
-        """Sum what a spot has received so far; simulated light and real light are kept apart. Raises StorageError."""
-        if not self.path.exists():
-            return SpotTotal(0.0, 0, 0.0, 0)
+    @contextmanager
+    def _reading(self) -> Iterator[sqlite3.Connection]:
         try:
-            connection = self._connect()
+            # Open for writing where that is allowed: what a process that died left half-written is then rolled back.
+            connection = sqlite3.connect(f"{self.path.absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY_TIMEOUT_S)
             try:
-                row = connection.execute(
-                    "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0),"
-                    " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=?",
-                    (sample, spot, simulated),
-                ).fetchone()
+                yield connection
             finally:
                 connection.close()
         except sqlite3.Error as error:
@@ -107,19 +232,23 @@ class ExposureLedger:
                 state="nothing was moved; what the spot has received is not known",
                 todo="put the file aside and start a new one; the dose of old runs is in their own files",
             ) from error
-        return SpotTotal(float(row[0]), int(row[1]), float(row[2]), int(row[3]))
 
-    def _connect(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S)
-        try:
-            # Rollback journal, not write-ahead log: it works on a share, and two processes may open it at once.
-            connection.execute("PRAGMA synchronous=FULL")
-            connection.execute(
-                "CREATE TABLE IF NOT EXISTS exposure (sample TEXT, spot TEXT, run TEXT, wall_s REAL, open_s REAL,"
-                " pulses INTEGER, fluence_uj_cm2 REAL, dose_j_cm2 REAL, simulated INTEGER)"
-            )
-        except sqlite3.Error:
-            connection.close()
-            raise
-        return connection
+
+def _insert(connection: sqlite3.Connection, exposures: Iterable[Exposure]) -> None:
+    rows = [
+        (e.sample, e.spot, e.run, e.wall_s, e.open_s, e.pulses, e.fluence_uj_cm2, e.dose_j_cm2, e.simulated)
+        for e in exposures
+    ]
+    connection.executemany("INSERT INTO exposure VALUES (?,?,?,?,?,?,?,?,?)", rows)
+
+
+def _account(row: Sequence[Any]) -> Account:
+    number, sample, spot, run, simulated, *rest = row
+    return Account(number, sample, spot, run, bool(simulated), *rest)
+
+
+def _record(row: Sequence[Any]) -> SpotRecord:
+    sample, spot, simulated, open_s, pulses, dose_j_cm2, runs, highest, last_wall_s = row
+    mean_uj_cm2 = dose_j_cm2 * 1e6 / pulses if pulses else float("nan")
+    total = SpotTotal(open_s, pulses, dose_j_cm2, runs)
+    return SpotRecord(sample, spot, bool(simulated), total, mean_uj_cm2, highest, last_wall_s)

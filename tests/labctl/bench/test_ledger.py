@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from dataclasses import replace
@@ -71,3 +72,45 @@ def test_two_processes_write_at_once(tmp_path: Path) -> None:
     assert [child.wait(60) for child in children] == [0, 0]
     total = ExposureLedger(tmp_path).total("film", "1", simulated=True)
     assert (total.pulses, total.runs) == (800, 2)
+
+
+def test_every_spot_with_mean_and_highest_fluence(tmp_path: Path) -> None:
+    ledger = ExposureLedger(tmp_path)
+    assert ledger.spots() == []
+    other = replace(ONE, run="0002", wall_s=1.8e9, pulses=6000, fluence_uj_cm2=50.0)
+    real = replace(ONE, sample="zinc", simulated=False, pulses=0)
+    ledger.write([ONE, other, replace(ONE, spot="2"), real])
+    zinc, first, second = ledger.spots()
+    assert (zinc.sample, zinc.simulated, zinc.total.pulses) == ("zinc", False, 0)
+    assert zinc.fluence_uj_cm2 != zinc.fluence_uj_cm2
+    assert first.total == ledger.total("film", "1", simulated=True)
+    assert first.fluence_uj_cm2 == pytest.approx(45.0)
+    assert (first.highest_uj_cm2, first.last_wall_s, first.total.runs) == (50.0, 1.8e9, 2)
+    assert second.spot == "2"
+
+
+def test_an_account_remembers_what_the_ledger_held_and_is_settled_once(tmp_path: Path) -> None:
+    ledger = ExposureLedger(tmp_path)
+    ledger.write([ONE, replace(ONE, run="0002")])
+    account = ledger.open_account("film", "1", "0001", simulated=True, wall_s=1.75e9)
+    assert ledger.open_accounts() == [account]
+    assert (account.held_pulses, account.held_open_s) == (2000, 2.0)
+    ledger.write([replace(ONE, pulses=500, open_s=0.5)])
+    assert ledger.written(account) == pytest.approx((0.5, 500, 0.015))
+    ledger.settle(account, [replace(ONE, pulses=1)])
+    ledger.settle(account, [replace(ONE, pulses=1)])
+    assert ledger.open_accounts() == []
+    assert ledger.total("film", "1", simulated=True).pulses == 4501
+    later = ledger.open_account("film", "1", "0001", simulated=True, wall_s=1.75e9)
+    assert later.number > account.number
+
+
+def test_a_ledger_from_before_there_were_accounts(tmp_path: Path) -> None:
+    ledger = ExposureLedger(tmp_path)
+    ledger.write([ONE])
+    with sqlite3.connect(ledger.path) as connection:
+        connection.execute("DROP TABLE account")
+    connection.close()
+    assert ledger.open_accounts() == []
+    assert ledger.open_account("film", "1", "0003", simulated=True, wall_s=0.0).number == 1
+    assert ledger.total("film", "1", simulated=True).pulses == 2000
