@@ -13,7 +13,7 @@ from pydantic_core import core_schema
 
 from labctl.config.fault import Fault, as_toml
 from labctl.config.problems import check_table
-from labctl.config.toml_lines import TomlLines
+from labctl.config.toml_lines import Path, TomlLines
 from labctl.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -29,7 +29,7 @@ class RawTable:
     """
 
     file: str
-    path: tuple[str, ...]
+    path: Path
     lines: TomlLines = field(repr=False, compare=False)
     _data: Mapping[str, Any]
 
