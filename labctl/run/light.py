@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.bench.ledger import Account, Exposure, ExposureLedger
 from labctl.bench.light import ComingLight, LightOnSample
 from labctl.bench.safe import SafeReport
-from labctl.errors import InputError, StorageError
+from labctl.errors import InputError, LabctlError, StorageError
 from labctl.store.journal_format import lock_path
 from labctl.store.naming import find_run
 from labctl.store.ownership import is_owned
@@ -182,6 +182,20 @@ def owed_light(directory: Path, run: Path | None = None) -> list[OwedLight]:
         except StorageError as error:
             found.append(OwedLight(directory, account, problem=error.what))
     return found
+
+
+def settle_dead_run(sealed: Path) -> list[str]:
+    """Settle what a run that died owes to the ledger; get what kept it from that, as warnings. Never raises.
+
+    :param sealed: The file of the run, which need not exist yet; its journal has the safe state by now.
+    """
+    try:
+        for owed in owed_light(sealed.parent.parent, sealed):
+            owed.settle()
+    except LabctlError as error:
+        log.error("%s", error)
+        return [f"the exposure ledger lacks the last light of the run: {error.what}; do: {error.todo}"]
+    return []
 
 
 @dataclass(frozen=True)
