@@ -18,7 +18,12 @@ from pydantic import (
     field_validator,
 )
 
-from labctl.config.calibration import SAME_WAVELENGTH_NM, AttenuatorCalibration, load_calibration
+from labctl.config.calibration import (
+    SAME_WAVELENGTH_NM,
+    AttenuatorCalibration,
+    load_calibration,
+    parse_calibration,
+)
 from labctl.config.document import TomlDocument, parse_document, read_document
 from labctl.config.fault import Absent, Fault, Faults, as_toml, nearest_name
 from labctl.config.filters import FilterConfig
@@ -305,12 +310,18 @@ def load_bench(name_or_path: str | Path, *, check_drivers: bool = True) -> Bench
     return _bench(read_document(path), path.parent, check_drivers)
 
 
-def parse_bench(text: str, file: str, *, check_drivers: bool = False) -> BenchConfig:
+def parse_bench(
+    text: str, file: str, *, check_drivers: bool = False, attenuator_calibration: str | None = None
+) -> BenchConfig:
     """Read a bench from text, e.g. as stored in a run; its calibration files are not opened.
 
+    :param attenuator_calibration: Text of the calibration that belongs to it.
     :raises ConfigError: every fault.
     """
-    return _bench(parse_document(text, file), None, check_drivers)
+    bench = _bench(parse_document(text, file), None, check_drivers)
+    if attenuator_calibration is not None:
+        bench._attenuator_calibration = parse_calibration(attenuator_calibration, bench.calibrations.attenuator or file)
+    return bench
 
 
 def _bench(document: TomlDocument, folder: Path | None, check_drivers: bool) -> BenchConfig:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
 
-from labctl.config.document import read_document
+from labctl.config.document import TomlDocument, parse_document, read_document
 from labctl.config.fault import Fault, as_toml
 from labctl.config.problems import check_table
 from labctl.config.quantity import InUnit
@@ -84,7 +84,18 @@ def load_calibration(path: str | Path) -> AttenuatorCalibration:
 
     :raises ConfigError: every fault in it, or that it cannot be read.
     """
-    document = read_document(Path(path))
+    return _calibration(read_document(Path(path)))
+
+
+def parse_calibration(text: str, file: str) -> AttenuatorCalibration:
+    """Read a calibration from text, e.g. as stored in a run.
+
+    :raises ConfigError: every fault in it.
+    """
+    return _calibration(parse_document(text, file))
+
+
+def _calibration(document: TomlDocument) -> AttenuatorCalibration:
     problems = list(document.problems)
     calibration = None
     if document.readable:

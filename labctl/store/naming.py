@@ -104,6 +104,14 @@ def allocate_run(
         ) from error
 
 
+def paths_of(journal: Path) -> RunPaths:
+    """Get the names that belong to a run that exists, given its journal."""
+    name = journal.name.removesuffix(".journal")
+    match = _NUMBERED.fullmatch(name)
+    sealed = _sealed_of_spooled(journal) or journal.with_name(f"{name}.h5")
+    return RunPaths(int(match.group(1)) if match else 0, name, sealed, journal)
+
+
 def _check_length(folder: Path, name: str) -> None:
     longest = f"{folder.absolute()}{os.sep}{name}{_LONGEST_ADDITION}"
     if excess := too_long(longest):
