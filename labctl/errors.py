@@ -109,6 +109,10 @@ class LimitExceeded(LabctlError):
     """A reading lies beyond a limit of the bench while running; the run ends and the bench is made safe."""
 
 
+class InterlockTripped(LabctlError):
+    """A watch condition of the bench file holds; the run ends and the bench is made safe."""
+
+
 class StorageError(LabctlError):
     """Data could not be written or read."""
 
@@ -173,6 +177,25 @@ class InstrumentTimeout(InstrumentError):
 
 class ConnectionLost(InstrumentError):
     """The connection to the instrument broke or could not be made."""
+
+
+class Quarantined(InstrumentError):
+    """One instrument has spoilt point after point; the run ends rather than leave more of them out.
+
+    :param role: The instrument.
+    :param points: Points in a row that it has spoilt.
+    :param last: What it did last.
+    """
+
+    def __init__(self, role: str, points: int, last: InstrumentError) -> None:
+        super().__init__(
+            f"the {role.replace('_', ' ')} is quarantined: it has spoilt {points} points in a row, last: {last.what}",
+            exchange=last.exchange,
+            role=role,
+            where=last.where,
+            state="the points are marked as skipped; all others are stored",
+            todo="repair or replace the instrument, then go on with `labctl run --resume RUN`",
+        )
 
 
 @dataclass

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
 
 from labctl.quantities import EnergyReading
 
@@ -56,6 +56,81 @@ class Instrument(Protocol):
 
     def close(self) -> None:
         """Release the connection; the instrument is left as it is."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A quantity that an instrument can be asked for between two points without disturbing a measurement.
+
+    :param attribute: What reads it: a property of the instrument, or a path such as ``cooler.temperature_c``. It gives
+        a number in ``unit``, or one of ``words``; False and True stand for the first and the second of two words. It
+        raises InstrumentError when it cannot be read.
+    :param unit: Unit of the number, as pint writes it; ``""`` where there are words, and for a plain number.
+    :param words: The states it can be in; none for a number.
+    :param overshoot: By how much, in ``unit``, it may pass a limit that its set value reached: the ripple of a
+        controller, the scatter of a sensor.
+    """
+
+    attribute: str
+    unit: str = ""
+    words: tuple[str, ...] = ()
+    overshoot: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """A quantity that an instrument can be set to, for the limits of a bench.
+
+    :param attribute: The method that sets it, whose first argument is the value; or the property that controls it.
+    :param unit: Unit of the value, as pint writes it; ``""`` for a plain number.
+    """
+
+    attribute: str
+    unit: str = ""
+
+
+@runtime_checkable
+class Watched(Protocol):
+    """What an instrument offers whose readings may be watched (``[[watch]]``) and held to limits (``[limits.roles]``).
+
+    Not derived from :class:`Instrument`: it is asked of the class, before there is any instrument.
+    """
+
+    READINGS: ClassVar[Mapping[str, Reading]]
+    """Quantities by the names that a bench file uses."""
+
+
+@runtime_checkable
+class Limited(Protocol):
+    """What an instrument offers that can be set to more than its role says, so that the bench can limit it."""
+
+    SETTINGS: ClassVar[Mapping[str, Setting]]
+    """Quantities by the names that a bench file uses, beyond those in ``SETTINGS_OF_ROLES``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """One thing that a run needs of an instrument, as it is now.
+
+    :param name: What it is, e.g. ``interlock``.
+    :param ok: Whether it is as a run needs it.
+    :param text: What was read, and what to do when it is not as it should be.
+    :param waits: Whether a run waits until it is (a detector that cools); else it cannot do without.
+    """
+
+    name: str
+    ok: bool
+    text: str
+    waits: bool = False
+
+
+@runtime_checkable
+class TellsReadiness(Protocol):
+    """What an instrument offers that can say whether it is ready for a run."""
+
+    def readiness(self) -> Sequence[Readiness]:
+        """Measure whether it is ready; moves nothing, and raises InstrumentError when it cannot be asked."""
         ...
 
 
@@ -307,6 +382,14 @@ class Detector(Instrument, Protocol):
         ...
 
 
+READINGS_OF_A_COOLED_DETECTOR: Mapping[str, Reading] = {
+    "temperature": Reading("cooler.temperature_c", "degC", overshoot=1.0),
+    "cooler": Reading("cooler.on", words=("off", "on")),
+    "lock": Reading("cooler.locked", words=("unlocked", "locked")),
+}
+"""What a driver of a detector offers to be watched when its library tells the state of the cooler."""
+
+
 @runtime_checkable
 class FilterWheel(Instrument, Protocol):
     """Filters in the detection path before the slit: a wheel, or a holder that is set by hand.
@@ -338,6 +421,13 @@ ROLES: dict[str, type] = {
     "filter": FilterWheel,
 }
 """Name of each role in a bench file, with the Protocol a driver for it must satisfy."""
+
+SETTINGS_OF_ROLES: dict[str, Mapping[str, Setting]] = {
+    "attenuator": {"angle": Setting("move_to", "deg")},
+    "spectrograph": {"wavelength": Setting("go_to", "nm")},
+    "detector": {"temperature": Setting("cool_to", "degC"), "exposure": Setting("set_exposure", "s")},
+}
+"""What any driver for a role can be set to, by the names that ``[limits.roles]`` uses."""
 
 SAFE_ORDER: tuple[str, ...] = ("shutter", "detector", "attenuator", "energy_meter", "spectrograph", "filter")
 """Order of the safe-state steps: what keeps light off the sample comes first."""

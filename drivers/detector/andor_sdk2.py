@@ -18,7 +18,7 @@ import math
 import sys
 import threading
 from collections.abc import Callable, Collection
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +41,7 @@ from drivers.detector.andor_sdk2_calls import (
 )
 from labctl.clock import Clock
 from labctl.errors import Aborted, ConnectionLost, InputError, InstrumentError, InstrumentTimeout, LabctlError
-from labctl.roles import CoolerState, Identity, SafeStep
+from labctl.roles import READINGS_OF_A_COOLED_DETECTOR, CoolerState, Identity, SafeStep
 from labctl.transport.link import LibraryChannel
 
 log = logging.getLogger(__name__)
@@ -85,6 +85,7 @@ class AndorSDK2(Instrument):
 
     LINK = LINK
     ROLE = "detector"
+    READINGS: ClassVar = READINGS_OF_A_COOLED_DETECTOR
 
     class Options(BaseModel):
         """Options of the instrument in the bench file.

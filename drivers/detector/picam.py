@@ -16,7 +16,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
-from typing import Any, Literal, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,7 +58,7 @@ from drivers.detector.picam_parameters import (
 from drivers.detector.picam_structures import AvailableData, CameraID, Roi
 from labctl.clock import Clock
 from labctl.errors import Aborted, ConnectionLost, InputError, InstrumentError, InstrumentTimeout, LabctlError
-from labctl.roles import CoolerState, Identity, SafeStep
+from labctl.roles import READINGS_OF_A_COOLED_DETECTOR, CoolerState, Identity, SafeStep
 from labctl.transport.link import LibraryChannel
 
 log = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class Picam(Instrument):
 
     LINK = LINK
     ROLE = "detector"
+    READINGS: ClassVar = READINGS_OF_A_COOLED_DETECTOR
 
     class Options(BaseModel):
         """Options of the instrument in the bench file.

@@ -26,7 +26,7 @@ from drivers.energy_meter.checks import require_positive
 from labctl.clock import Clock
 from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError
 from labctl.quantities import EnergyReading
-from labctl.roles import Identity, SafeStep
+from labctl.roles import Identity, Readiness, SafeStep
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.settings import WireSettings
 
@@ -111,6 +111,17 @@ class PM100D(ThorlabsPM100USB):
         if len(fields) != 4:
             raise self._error("the identity is not of the form vendor,model,serial,firmware")
         return Identity(*(field.strip() for field in fields))
+
+    def readiness(self) -> Sequence[Readiness]:
+        """Measure whether an energy head is plugged in; sets nothing."""
+        with self.adapter.exclusive():
+            try:
+                self._read_sensor()
+            except InstrumentTimeout:
+                raise
+            except InstrumentError as error:
+                return (Readiness("sensor", False, f"{error.what}: {error.todo}"),)
+        return (Readiness("sensor", True, self.sensor_name),)
 
     @property
     def wavelength_nm(self) -> float:

@@ -16,12 +16,13 @@ import logging
 import re
 from collections import deque
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pymeasure.instruments import Instrument
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionLost, Exchange, InstrumentError, InstrumentTimeout
-from labctl.roles import Identity, SafeStep
+from labctl.roles import Identity, Readiness, Reading, SafeStep
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.settings import WireSettings
 
@@ -48,6 +49,10 @@ class SC10(Instrument):
 
     LINK = WireSettings(write_termination=b"\r", read_termination=PROMPT, timeout_s=0.5, baud_rate=9600)
     ROLE = "shutter"
+    READINGS: ClassVar = {
+        "interlock": Reading("interlock_is_open", words=("closed", "open")),
+        "blade": Reading("is_open", words=("closed", "open")),
+    }
 
     adapter: WireAdapter
 
@@ -66,7 +71,7 @@ class SC10(Instrument):
                 self._set(f"mode={MANUAL_MODE}")
                 if (mode := self._number("mode?")) != MANUAL_MODE:
                     raise self._error(f"the controller stays in mode {mode} instead of {MANUAL_MODE}", "shutter closed")
-            if self._flag("interlock?"):
+            if self.interlock_is_open:
                 log.warning("%s: the interlock is tripped; the shutter will not open", self.name)
 
     def identify(self) -> Identity:
@@ -89,6 +94,21 @@ class SC10(Instrument):
         """Measure whether the blade is open; raises InstrumentError if the unit does not say so clearly."""
         return not self._flag("closed?")
 
+    @property
+    def interlock_is_open(self) -> bool:
+        """Measure whether the interlock circuit is open, that is tripped; the shutter then does not open."""
+        return self._flag("interlock?")
+
+    def readiness(self) -> Sequence[Readiness]:
+        """Measure whether the shutter would open: interlock and mode; moves nothing."""
+        is_open, mode = self.interlock_is_open, self._number("mode?")
+        todo = ": close the circuit (door, beam tube, connector)" if is_open else ""
+        wrong = "" if mode == MANUAL_MODE else f" instead of {MANUAL_MODE}: open the bench again"
+        return (
+            Readiness("interlock", not is_open, f"{'open' if is_open else 'closed'}{todo}"),
+            Readiness("mode", mode == MANUAL_MODE, f"{mode}{wrong}"),
+        )
+
     def open(self) -> None:
         """Open and verify.
 
@@ -96,7 +116,7 @@ class SC10(Instrument):
         off or reset), the toggle is not accepted, or the blade does not move; the shutter is closed again first.
         """
         with self.adapter.exclusive():
-            if self._flag("interlock?"):
+            if self.interlock_is_open:
                 raise self._error(
                     "the interlock of the shutter is tripped",
                     "the shutter was not opened",

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from labctl.bench.attenuation import MalusLaw
@@ -15,9 +17,12 @@ from labctl.bench.limits import PumpLimits
 from labctl.bench.lock import ResourceLocks
 from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
 from labctl.bench.safe import SafeReport, make_safe
+from labctl.bench.set_values import held_to_limits, reading_limits, set_limits, unknown_limits
 from labctl.bench.spectrometer import Spectrometer
+from labctl.bench.watch import Watch
 from labctl.clock import Clock
 from labctl.config.bench import BenchConfig
+from labctl.config.fault import Fault
 from labctl.config.registry import driver_entry
 from labctl.config.sample import SampleConfig
 from labctl.errors import BenchOpenError, InputError, InstrumentError, LabctlError, OpenFailure
@@ -56,6 +61,7 @@ class Bench:
     :param locks: Held as long as the bench is open.
     :param spot_dose_j_cm2: Dose in J/cm² that the sample spot has received before; a simulated spot is always fresh.
     :param on_light: Told of each opening of the shutter on the sample before its light comes.
+    :param folder: Folder of the runs, for the watch of the space on its disk; the present one if None.
     """
 
     def __init__(
@@ -67,6 +73,7 @@ class Bench:
         locks: ResourceLocks,
         spot_dose_j_cm2: float = 0.0,
         on_light: Callable[[ComingLight], None] | None = None,
+        folder: Path | None = None,
     ) -> None:
         self.config = config
         self.instruments = instruments
@@ -75,9 +82,11 @@ class Bench:
         self._locks = locks
         self._spot_dose_j_cm2 = spot_dose_j_cm2
         self._on_light = on_light
+        self._folder = folder
         self._closing_s = _CLOSING_S
         self._pump: PumpBeam | None = None
         self._spectrometer: Spectrometer | None = None
+        self._watch: Watch | None = None
 
     @classmethod
     def open(
@@ -90,6 +99,7 @@ class Bench:
         seed: int = 0,
         owner: str = "labctl",
         spot_dose_j_cm2: float = 0.0,
+        folder: Path | None = None,
         only_to_make_safe: bool = False,
         operator: Operator | None = None,
         record_by_hand: Callable[[Mapping[str, Any]], None] | None = None,
@@ -106,6 +116,7 @@ class Bench:
         :param seed: Seed of all simulated randomness.
         :param owner: Who opens it, for the message to the next who wants it.
         :param spot_dose_j_cm2: Dose in J/cm² that the sample spot has received before.
+        :param folder: Folder of the runs, for the watch of the space on its disk; the present one if None.
         :param only_to_make_safe: Whether the bench is opened to be made safe and for nothing else: the attenuator is
             then not started, since the shutter may be open, and no detector is warmed up at closing.
         :param operator: Does by hand what no instrument can; None where nobody can be asked.
@@ -126,7 +137,7 @@ class Bench:
         )
         locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
         locks.acquire()
-        bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2, on_light)
+        bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2, on_light, folder)
         try:
             if needs_laboratory(config):
                 open_laboratory(session)
@@ -182,6 +193,26 @@ class Bench:
         if self._pump is None:
             self._pump = self._make_pump()
         return self._pump
+
+    @property
+    def watch(self) -> Watch:
+        """Get the watch: the ``[[watch]]`` conditions of the bench file and the limits of readings.
+
+        Made when it is first asked for, so that a condition that an instrument cannot answer is found before the first
+        light: raises InputError.
+        """
+        if self._watch is None:
+            limits = self.config.limits.roles if self.config.limits is not None else {}
+            open_ = [role for role in limits if role in self.instruments]
+            self._watch = Watch(
+                self.config.watch,
+                [entry for role in open_ for entry in reading_limits(role, type(self.instruments[role]), limits[role])],
+                self.instruments,
+                self.clock,
+                light=lambda: self._pump,
+                folder=self._folder,
+            )
+        return self._watch
 
     @property
     def spectrometer(self) -> Spectrometer:
@@ -278,11 +309,27 @@ class Bench:
         entry = self.config.instruments[role]
         off_at_close = not still and f"{role}.cooler" not in self.config.safe_state.keep_on
         driver_class: Any = driver_entry(role, entry.driver).load()
+        if not still:
+            driver_class = self._held_to_limits(role, driver_class)
         options = _with_warm_up(driver_class, entry.options.data, off_at_close)
         if options.get("warm_up"):
             self._closing_s = _WARMING_UP_S
         request = OpenRequest(role, entry.driver, entry.resource, driver_class.LINK, options, self._session)
         return _connect(driver_class, request)
+
+    def _held_to_limits(self, role: str, driver_class: Any) -> Any:
+        """Get the driver's class with its settings held to ``[limits.roles]``; raises InputError for unknown ones."""
+        bounds = self.config.limits.roles.get(role, {}) if self.config.limits is not None else {}
+        if unknown := unknown_limits(role, driver_class, bounds):
+            raise InputError(
+                f"the driver of the {role} offers no {', '.join(unknown)} to limit",
+                where=f"limits.roles.{role} of the bench file",
+                todo="name what it offers; `labctl bench check` lists it",
+            )
+        try:
+            return held_to_limits(driver_class, set_limits(role, driver_class, bounds)) if bounds else driver_class
+        except Fault as fault:
+            raise InputError(str(fault), where=f"limits.roles.{role} of the bench file") from fault
 
     def _start_all(self, roles: Sequence[str], *, still: bool) -> list[OpenFailure]:
         """Bring every connected instrument into its working state and ask who it is. Get those that failed.
@@ -354,7 +401,19 @@ def malus_law(config: BenchConfig) -> MalusLaw:
 def pump_limits(config: BenchConfig) -> PumpLimits:
     """Get the limits of the pump from the bench file; raises InputError if it has none."""
     limits = _section(config.limits, "limits", config)
-    return PumpLimits(limits.fluence_uj_cm2, limits.pulse_energy_uj * 1e-6, limits.dose_per_spot_j_cm2)
+    if limits.fluence_uj_cm2 is None:
+        raise InputError(
+            f"the bench {config.name!r} has no limit of the fluence",
+            where=config.file,
+            todo="write `fluence` in [limits]",
+        )
+    return PumpLimits(
+        limits.fluence_uj_cm2,
+        None if limits.pulse_energy_uj is None else limits.pulse_energy_uj * 1e-6,
+        limits.dose_per_spot_j_cm2,
+        None if limits.average_power_mw is None else limits.average_power_mw * 1e-3,
+        _section(config.laser, "laser", config).repetition_rate_hz if limits.average_power_mw is not None else math.nan,
+    )
 
 
 def meter_reading_s(config: BenchConfig, pulses: int) -> float:

@@ -114,6 +114,7 @@ class PumpBeam:
         self._pulses = 0
         self._earlier_j_cm2 = spot_dose_j_cm2
         self._dose_j_cm2 = 0.0
+        self._last_energy_j: float | None = None
 
     def replace(self, old: object, new: Any) -> None:
         """Use another object for an instrument that was connected anew."""
@@ -136,7 +137,8 @@ class PumpBeam:
     def fluence_range_uj_cm2(self) -> tuple[float, float]:
         """Get the lowest and highest fluence in µJ/cm² that calibration and limits allow."""
         scale = self._uj_cm2_per_meter_j
-        return self.malus.minimum_j * scale, min(self.malus.maximum_j * scale, self.limits.fluence_uj_cm2)
+        highest = self.limits.highest_fluence_uj_cm2(self.geometry)
+        return self.malus.minimum_j * scale, min(self.malus.maximum_j * scale, highest)
 
     def prepare(self) -> float:
         """Close the shutter, tell the meter the wavelength, zero it in the dark; returns the offset removed, in J.
@@ -247,6 +249,26 @@ class PumpBeam:
             return self._dose_j_cm2
         return self._dose_j_cm2 + self._light_since(opening.since_s).dose_j_cm2
 
+    @property
+    def spot_dose_j_cm2(self) -> float:
+        """Get the dose in J/cm² that the spot has received, in earlier runs and in this one."""
+        return self._earlier_j_cm2 + self.dose_j_cm2
+
+    @property
+    def last_pulse_energy_j(self) -> float | None:
+        """Get the last pulse energy that was read, at the sample, in J; None before the first reading."""
+        return self._last_energy_j
+
+    @property
+    def last_fluence_uj_cm2(self) -> float | None:
+        """Get the last fluence that was read in µJ/cm²; None before the first reading."""
+        return None if self._last_energy_j is None else self.geometry.fluence(self._last_energy_j).uj_cm2
+
+    @property
+    def last_average_power_w(self) -> float | None:
+        """Get the last pulse energy at the sample times the repetition rate in W; None before the first reading."""
+        return None if self._last_energy_j is None else self._last_energy_j * self.repetition_rate_hz
+
     def take_light(self) -> list[LightOnSample]:
         """Get and forget the light on the sample since the last call, for the ledger."""
         taken, self._light = self._light, []
@@ -334,6 +356,7 @@ class PumpBeam:
             raise
         fluence = self.fluence_of(reading)
         self._reached_uj_cm2 = fluence.uj_cm2
+        self._last_energy_j = fluence.pulse_energy_j
         self._announce_if_brighter()
         self.limits.check_reading(fluence.uj_cm2, fluence.pulse_energy_j)
         self._compare_with_expected(fluence.uj_cm2)
@@ -376,7 +399,8 @@ class PumpBeam:
                 log.info("no pulse triggers the meter on its range of %.3g J: %s", self._range_j, error.what)
                 self._choose_range(self._range_j / _RANGE_SEARCH_FACTOR)
         reading = self.meter.measure(pulses)
-        self.limits.check_energy(reading.mean_j * self.pick_off.ratio)
+        self._last_energy_j = reading.mean_j * self.pick_off.ratio
+        self.limits.check_energy(self._last_energy_j)
         return reading
 
     def fluence_of(self, reading: EnergyReading) -> Fluence:

@@ -27,23 +27,25 @@ from labctl.config.calibration import (
 from labctl.config.document import TomlDocument, parse_document, read_document
 from labctl.config.fault import Absent, Fault, Faults, as_toml, nearest_name
 from labctl.config.filters import FilterConfig
+from labctl.config.limits import LimitsConfig, limit_faults, require_pump_limits
 from labctl.config.locate import locate
+from labctl.config.offered import drivers_of, limited_units, offered_readings
 from labctl.config.problems import check_table
 from labctl.config.pump import LaserConfig, PumpConfig, check_fluence_limit
 from labctl.config.quantity import InUnit
 from labctl.config.raw_table import RawTable
 from labctl.config.registry import check_driver, driver_names, require_driver, require_role, role_names, transport_names
 from labctl.config.table import (
-    FluenceUjCm2,
     LineWidthNm,
     LongText,
     PathText,
-    PulseEnergyUj,
     ShortText,
     Table,
     WavelengthErrorNm,
     WavelengthNm,
 )
+from labctl.config.toml_lines import dotted
+from labctl.config.watch import WatchTables, check_watches, watch_faults
 from labctl.errors import ConfigError, Problem
 
 KEEPABLE_PARTS = ("cooler", "lamp", "heater")
@@ -91,19 +93,6 @@ class SpectrometerConfig(Table):
     )
     cooling_timeout_s: Annotated[float, InUnit("s", at_least=1, at_most=7200, example="20 min")] = Field(
         alias="cooling_timeout", default=1200.0
-    )
-
-
-class LimitsConfig(Table):
-    """Bounds that the bench layer holds for every front and every procedure."""
-
-    fluence_uj_cm2: FluenceUjCm2 = Field(alias="fluence")
-    pulse_energy_uj: PulseEnergyUj = Field(alias="pulse_energy")
-    dose_per_spot_j_cm2: Annotated[float, InUnit("J/cm^2", above=0, at_most=1e12, example="200 J/cm^2")] = Field(
-        alias="dose_per_spot"
-    )
-    disk_reserve_mb: Annotated[float, InUnit("MB", at_least=1, at_most=1e8, example="200 MB")] = Field(
-        alias="disk_reserve", default=200.0
     )
 
 
@@ -196,6 +185,7 @@ class BenchConfig(Table):
     pump: PumpConfig | None = Field(default=None, validate_default=True)
     spectrometer: SpectrometerConfig | None = None
     limits: LimitsConfig | None = Field(default=None, validate_default=True)
+    watch: WatchTables = ()
     calibrations: CalibrationsConfig = CalibrationsConfig()
     safe_state: SafeStateConfig = SafeStateConfig()
     laboratory: RawTable | None = None
@@ -258,9 +248,22 @@ class BenchConfig(Table):
                     "no [limits]", "a bench with [pump] has [limits] with fluence, pulse_energy, dose_per_spot"
                 )
             return None
-        if laser is not None:
+        if info.data.get("pump") is not None:
+            require_pump_limits(limits)
+        if laser is not None and limits.fluence_uj_cm2 is not None:
             check_fluence_limit(limits.fluence_uj_cm2, laser)
+        absent = [role for role in limits.roles if role not in info.data.get("instruments", limits.roles)]
+        if absent:
+            raise Faults(Fault(as_toml(role), "a role of this bench", key=("roles", role)) for role in absent)
         return limits
+
+    @field_validator("watch", mode="after")
+    @classmethod
+    def _watches_what_is_there(cls, watch: WatchTables, info: ValidationInfo) -> WatchTables:
+        # What a faulty table hides cannot be missed: a bench whose [instruments] or [pump] is faulty may have any.
+        if "instruments" in info.data and "pump" in info.data:
+            check_watches(watch, info.data["instruments"], info.data["pump"] is not None)
+        return watch
 
     @field_validator("pump", mode="after")
     @classmethod
@@ -333,6 +336,7 @@ def _bench(document: TomlDocument, folder: Path | None, check_drivers: bool) -> 
     problems += faults
     if check_drivers:
         problems += _driver_problems(document)
+        problems += _offer_problems(document)
     calibration = None
     if folder is not None:
         calibration, faults = _attenuator_calibration(document, folder, bench)
@@ -374,6 +378,23 @@ def _driver_problems(document: TomlDocument) -> list[Problem]:
             if isinstance(driver, str) and driver in driver_names() and isinstance(options, Mapping):
                 resource = str(entry.get("resource", ""))
                 problems += check_driver(role, driver, dict(options), document.file, document.lines, resource=resource)
+    return problems
+
+
+def _offer_problems(document: TomlDocument) -> list[Problem]:
+    """Check watch conditions and limits against what the drivers offer to be read and set."""
+    drivers = drivers_of(document.data.get("instruments"))
+    offered = {role: offered_readings(driver) for role, driver in drivers.items()}
+    units = {role: limited_units(role, driver) for role, driver in drivers.items()}
+    limits = document.data.get("limits")
+    faults = [(("watch",), fault) for fault in watch_faults(document.data.get("watch"), offered)]
+    if isinstance(limits, Mapping):
+        faults += [(("limits", "roles"), fault) for fault in limit_faults(limits.get("roles"), units)]
+    problems: list[Problem] = []
+    for prefix, fault in faults:
+        path = (*prefix, *fault.key)
+        line = document.lines.line_of(path)
+        problems.append(Problem(document.file, line, dotted(path), fault.found, fault.allowed, fault.nearest))
     return problems
 
 
