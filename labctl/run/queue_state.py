@@ -1,8 +1,8 @@
 """What a campaign has done: a file of JSON lines beside its runs, each synced before the queue goes on.
 
-Lines by ``event``: ``queue`` when the campaign begins; ``begun``, ``named`` (the run has a file), ``ended`` and ``passed``
-(the queue goes on beyond it) for its runs. Lines are only ever added; a campaign that is begun anew writes another
-``queue`` and counts from there. The last line may be torn, by a power failure say: nobody acted on it.
+Each line has an ``event``: ``queue`` when the campaign begins; ``begun``, ``named`` (the run has a file), ``ended`` and
+``passed`` (the queue goes on beyond it) for its runs. Lines are only ever added; a campaign that is begun anew writes
+another ``queue`` and counts from there. The last line may be torn, by a power failure say: nobody acted on it.
 """
 
 from __future__ import annotations
