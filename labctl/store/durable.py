@@ -82,6 +82,17 @@ def patiently(change: Callable[[], object], platform: str = sys.platform) -> Non
             clock.sleep(_RETRY_S)
 
 
+def identity_of(path: Path) -> tuple[int, int] | None:
+    """Which file has this name now; None if there is none, and on Windows, where an open file keeps its name."""
+    if sys.platform == "win32":
+        return None
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino
+
+
 def is_placeholder(path: Path) -> bool:
     """Whether ``path`` is the empty file that an interrupted :func:`rename_new` leaves."""
     try:

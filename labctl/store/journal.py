@@ -16,7 +16,7 @@ import numpy as np
 
 from labctl.clock import RealClock
 from labctl.errors import StorageError
-from labctl.store.durable import sync_directory
+from labctl.store.durable import identity_of, sync_directory
 from labctl.store.journal_format import (
     APPLICATION_ID,
     FORMAT_VERSION,
@@ -35,6 +35,7 @@ from labctl.store.journal_reader import JournalReader
 from labctl.store.layout import RowLayout
 from labctl.store.ownership import OwnerLock
 from labctl.store.payload import Payload
+from labctl.store.reserve import SpaceReserve, is_full, remove_left_over
 
 log = logging.getLogger(__name__)
 
@@ -64,11 +65,21 @@ class Journal:
     before stay pending after a failure and are tried again by the next commit.
     """
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, lock: OwnerLock, group_commit_s: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        connection: sqlite3.Connection,
+        lock: OwnerLock,
+        group_commit_s: float,
+        reserve: SpaceReserve,
+    ) -> None:
         self.path = path
+        self.reserve = reserve
         self.header: dict[str, Any] = {}
         self._connection = connection
         self._lock = lock
+        self._identity = identity_of(path)
+        self._last_words = False
         self._changed = threading.Condition(threading.RLock())
         self._streams: dict[str, _Stream] = {}
         self._payloads: list[Payload] = []
@@ -85,14 +96,17 @@ class Journal:
         self._clock = RealClock()
 
     @classmethod
-    def create(cls, path: Path | str, header: Mapping[str, Any], *, group_commit_s: float = 0.0) -> Journal:
+    def create(
+        cls, path: Path | str, header: Mapping[str, Any], *, group_commit_s: float = 0.0, reserve_bytes: int = 0
+    ) -> Journal:
         """Begin the journal of a new run, with status ``running``.
 
         :param path: A name that is free, on a local disk.
         :param header: What the run is, as JSON data.
         :param group_commit_s: 0 commits every record before :meth:`append` returns. Up to 0.05: records share a
             commit at most that many real seconds after the first of them was appended.
-        :raises StorageError: If the name is taken or the file cannot be written.
+        :param reserve_bytes: Space to keep free for the run until it is closed; see :mod:`labctl.store.reserve`.
+        :raises StorageError: If the name is taken, the file cannot be written, or the space is not there.
         """
         path = Path(path)
         _check_group(group_commit_s)
@@ -114,12 +128,14 @@ class Journal:
                 connection.execute(statement)
             connection.execute("INSERT INTO run VALUES (1, ?, 'running')", (header_text,))
             connection.execute("COMMIT")
+            reserve = SpaceReserve.take(path, reserve_bytes)
             sync_directory(path.parent)
         except (OSError, sqlite3.Error, StorageError) as error:
             if connection is not None:
                 connection.close()
             if created:
                 path.unlink(missing_ok=True)
+                remove_left_over(path)
             lock.release()
             if isinstance(error, FileExistsError):
                 raise StorageError(
@@ -130,16 +146,17 @@ class Journal:
             if isinstance(error, StorageError):
                 raise
             raise storage_error(path, error, "the journal cannot be made") from error
-        journal = cls(path, connection, lock, group_commit_s)
+        journal = cls(path, connection, lock, group_commit_s, reserve)
         journal.header = dict(header)
         journal._start_timer()
         return journal
 
     @classmethod
-    def open(cls, path: Path | str, *, group_commit_s: float = 0.0) -> Journal:
+    def open(cls, path: Path | str, *, group_commit_s: float = 0.0, reserve_bytes: int = 0) -> Journal:
         """Open an existing journal to go on with it (resume), and own it.
 
-        :raises StorageError: If there is none, it is not a journal, or a living process owns it.
+        :param reserve_bytes: Space to keep free, as for :meth:`create`; what a killed run kept is given back first.
+        :raises StorageError: If there is none, it is not a journal, a living process owns it, or space is missing.
         """
         path = Path(path)
         _check_group(group_commit_s)
@@ -149,11 +166,12 @@ class Journal:
         lock.acquire(timeout_s=1.0)
         connection = None
         try:
+            remove_left_over(path)
             with JournalReader(path, mine=True) as reader:
                 connection = connect(path)
                 check_format(connection, path)
                 _make_durable(connection, path)
-                journal = cls(path, connection, lock, group_commit_s)
+                journal = cls(path, connection, lock, group_commit_s, SpaceReserve.take(path, reserve_bytes))
                 journal.header = reader.header
                 journal._status = reader.stored_status
                 journal._sequence = reader.sequence
@@ -228,6 +246,7 @@ class Journal:
     def add_payload(self, payload: Payload) -> None:
         """Sync this payload file before each commit, so that no record refers to bytes that could still be lost."""
         with self._changed:
+            payload.make_room = self._make_room
             self._payloads.append(payload)
 
     def append(
@@ -317,6 +336,7 @@ class Journal:
             self._check_open()
             if self._status == "finished" != status:
                 raise StorageError(f"a finished run cannot become {status}", where=str(self.path))
+            self._last_words = status != "running"
             update = ("UPDATE run SET status=? WHERE id=1", (status,))
             self._write([update], (float(t_s), float(wall_s), "status", zlib.crc32(text.encode()), text))
             self._status = status
@@ -329,12 +349,15 @@ class Journal:
         with self._changed:
             if self._closed:
                 return
+            self._last_words = True
             try:
                 self._write([])
             finally:
                 self._closed = True
                 self._changed.notify_all()
                 try:
+                    # SQLite may want some space when it closes, to fold its log into the file.
+                    self.reserve.release()
                     self._connection.close()
                 finally:
                     self._lock.release()
@@ -351,6 +374,7 @@ class Journal:
         """The hot path: one record, one implicit transaction."""
         if self._unsettled:
             self._settle()
+        self._check_presence()
         crc = zlib.crc32
         sequence = self._sequence + 1
         first = stream.acknowledged
@@ -364,6 +388,9 @@ class Journal:
             )
         except (sqlite3.Error, OSError) as error:
             self._unsettled = False
+            if self._make_room(error):
+                self._insert_one(stream, packed, blob)
+                return
             raise storage_error(self.path, error, "the point could not be stored") from error
         self._sequence = sequence
         stream.acknowledged = first + 1
@@ -378,6 +405,8 @@ class Journal:
         filled = [stream for stream in self._streams.values() if stream.pending]
         if not filled and not statements and event is None:
             return
+        if filled:
+            self._check_presence()
         sequence = self._sequence
         self._unsettled = True
         try:
@@ -400,6 +429,9 @@ class Journal:
         except (sqlite3.Error, OSError) as error:
             self._roll_back()
             self._unsettled = False
+            if self._make_room(error):
+                self._write(statements, event)
+                return
             raise storage_error(self.path, error, "the journal could not be written") from error
         self._sequence = sequence
         for stream in filled:
@@ -408,6 +440,28 @@ class Journal:
         self._pending_rows = 0
         self._pending_bytes = 0
         self._unsettled = False
+
+    def _make_room(self, error: Exception) -> bool:
+        """Give back reserved space if the disk is full; whether to try again. Its last part is for what ends a run."""
+        with self._changed:
+            if self.reserve.make_room(error, last_words=self._last_words):
+                log.warning("%s: the disk is full; reserved space is used", self.path.name)
+                return True
+            if is_full(error) and not self._last_words:
+                self._last_words = True
+                # Folding the log into the file would use up what is left for the last words; it is whole as it is.
+                self._connection.execute("PRAGMA wal_autocheckpoint=0")
+            return False
+
+    def _check_presence(self) -> None:
+        """Refuse to acknowledge what nobody could find: POSIX lets a file be written after it was removed."""
+        if self._identity is not None and identity_of(self.path) != self._identity:
+            raise StorageError(
+                "the journal is gone: it was removed or renamed, or its disk was taken away, while the run went",
+                where=str(self.path),
+                state="what was acknowledged before is in the file that had this name",
+                todo="find out who moved it; if it was renamed, it can be opened under its new name",
+            )
 
     def _settle(self) -> None:
         """Learn from the file how far the last write came, if an exception such as KeyboardInterrupt cut it off."""

@@ -141,8 +141,9 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
 
 def storage_error(path: Path, error: Exception, what: str) -> StorageError:
     """The error that tells what SQLite said."""
+    name = getattr(error, "sqlite_errorname", "")
     return StorageError(
-        f"{what}: {error}",
+        f"{what}: {error} ({name})" if name else f"{what}: {error}",
         where=str(path),
         state="everything acknowledged before is intact",
         todo="check free space, permissions and the health of the disk",

@@ -107,9 +107,10 @@ class OwnerLock:
         if not _is_same_file(descriptor, self.path):
             os.close(descriptor)
             return False
-        os.ftruncate(descriptor, 0)
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        os.write(descriptor, f"process {os.getpid()}".encode())
+        with suppress(OSError):  # a full disk must not keep a run from being ended: the lock holds without a name in it
+            os.ftruncate(descriptor, 0)
+            os.lseek(descriptor, 0, os.SEEK_SET)
+            os.write(descriptor, f"process {os.getpid()}".encode())
         self._descriptor = descriptor
         _open_locks.add(self)
         return True

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +38,9 @@ class Payload:
         except OSError as error:
             raise StorageError(f"the payload file cannot be opened: {error}", where=str(self.path)) from error
         self._dirty = False
+        self._lost = ""
+        self.make_room: Callable[[Exception], bool] = lambda error: False
+        """Asked after a write that failed; whether to try again. The journal sets it."""
 
     def append(self, data: bytes) -> PayloadReference:
         """Write ``data`` at the end of the file.
@@ -44,11 +48,9 @@ class Payload:
         :raises StorageError: If the disk fails; the file is then cut back to its former length.
         """
         view = memoryview(data).cast("B")
-        written = 0
         self._dirty = True
         try:
-            while written < len(view):
-                written += os.write(self._descriptor, view[written:])
+            self._write(view)
         except OSError as error:
             os.ftruncate(self._descriptor, self._end)
             os.lseek(self._descriptor, self._end, os.SEEK_SET)
@@ -63,15 +65,36 @@ class Payload:
         return reference
 
     def sync(self) -> None:
-        """Force what was appended to the disk; nothing to do if nothing was."""
+        """Force what was appended to the disk; nothing to do if nothing was.
+
+        :raises OSError: If the disk fails, and ever after: the system forgets what a failed sync has lost, so that
+            the next one would succeed.
+        """
+        if self._lost:
+            raise OSError(f"{self.path.name} could not be forced to the disk before: {self._lost}")
         if self._dirty:
-            os.fsync(self._descriptor)
+            try:
+                os.fsync(self._descriptor)
+            except OSError as error:
+                self._lost = str(error)
+                raise
             self._dirty = False
 
     def close(self) -> None:
         """Sync and close the file."""
-        self.sync()
-        os.close(self._descriptor)
+        try:
+            self.sync()
+        finally:
+            os.close(self._descriptor)
+
+    def _write(self, view: memoryview) -> None:
+        written = 0
+        while written < len(view):
+            try:
+                written += os.write(self._descriptor, view[written:])
+            except OSError as error:
+                if not self.make_room(error):
+                    raise
 
     def __enter__(self) -> Payload:
         return self

@@ -22,6 +22,7 @@ from labctl.store.journal_format import encode_json, lock_path
 from labctl.store.journal_reader import JournalReader
 from labctl.store.nexus import write_run
 from labctl.store.ownership import OwnerLock
+from labctl.store.reserve import remove_left_over
 from labctl.store.results import add_result, checked_result, edit_lock, partial_path
 from labctl.store.sealed_reader import SealedReader
 from labctl.store.source import Result
@@ -100,6 +101,7 @@ def _seal_locked(journal: Path, target: Path, results: list[Result]) -> None:
     owner = OwnerLock(lock_path(journal))
     owner.acquire(timeout_s=1.0)
     try:
+        remove_left_over(journal)
         with JournalReader(journal, mine=True) as source:
             status = "crashed" if source.stored_status == "running" else source.stored_status
             if is_placeholder(target):
@@ -181,6 +183,7 @@ def _remove_journal(journal: Path) -> None:
             # Windows keeps a file that a reader has open. It is complete, and the next sealing removes it.
             log.warning("the journal of the sealed run stays for now: %s", error)
             return
+    remove_left_over(journal)
     sync_directory(journal.parent)
 
 
