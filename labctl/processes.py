@@ -91,6 +91,17 @@ def start_apart(
     return program
 
 
+def end_session(pid: int) -> None:
+    """Kill a process that has a session of its own, with all that is in it; on Windows that process alone."""
+    try:
+        if os.name == "posix":
+            os.killpg(pid, signal.SIGKILL)
+        else:
+            os.kill(pid, signal.SIGTERM)  # there it is TerminateProcess
+    except OSError:
+        pass
+
+
 def status_text(code: int | None, platform: str = os.name) -> str:
     """Write an exit status, with the name of the signal (POSIX) or of the fault (Windows), where it was one."""
     if code is None:

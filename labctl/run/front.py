@@ -36,6 +36,8 @@ LIVENESS_S = 1.0
 START_S = 60.0
 SAFE_S = 30.0
 RECORD_S = 300.0
+ORPHAN_S = 60.0
+"""Time given to the program that stood by, when guard and engine are both dead, to make the bench safe and say so."""
 _LOOK_S = 0.1
 _GUARD_FILE = Path(__file__).with_name("guard.py")
 _LOG_TAIL = 2000
@@ -86,8 +88,7 @@ def run_to_end(
                         on_event(event)
             except BaseException as error:
                 front.abort(f"{type(error).__name__} in the front")
-                for _ in front.events():
-                    pass
+                front.wait_ended()
                 raise
         return front.outcome()
     finally:
@@ -110,6 +111,7 @@ class RunFront:
         self._engine_final: Event | None = None
         self._guard_final: Event | None = None
         self._started: Event | None = None
+        self._left: Event = {}
         self._client: EndpointClient | None = None
         self._client_lock = threading.Lock()
         self._abort_reason = ""
@@ -163,6 +165,16 @@ class RunFront:
             if event["event"] == "started":
                 return event
         return None
+
+    def wait_ended(self) -> None:
+        """Wait until the bench is safe and the run has ended; whoever presses Ctrl-C again waits all the same."""
+        while True:
+            try:
+                for _ in self.events():
+                    pass
+                return
+            except KeyboardInterrupt:
+                log.warning("the run is ending; the bench is made safe first")
 
     def outcome(self) -> dict[str, Any]:
         """Get what came of the run, once its events have ended: the engine's report and ``exit``."""
@@ -238,6 +250,9 @@ class RunFront:
                     self._guard_final = message
         if follower is not None:
             follower.join()
+        if self._engine_final is None and self._guard_final is None:
+            self._left = self._ask_the_journal()
+            self._events.put({"event": "safe_state", "state": self._left["safe_state"]})
         self._events.put(None)
 
     def _follow(self) -> None:
@@ -278,31 +293,53 @@ class RunFront:
             except OSError:
                 log.warning("the engine cannot be reached; the guard watches it")
 
-    def _lost(self) -> dict[str, Any]:
-        """Say that guard and engine both ended without a word: nobody knows how the bench was left."""
+    def _ask_the_journal(self) -> Event:
+        """Find out how a run was left whose guard and engine both ended without a word.
+
+        Where a program stood by, it makes the bench safe and writes that down; it is given time.
+        """
         started = self._started or {}
+        unknown: Event = {"run": started.get("run", ""), "status": "crashed", "safe_state": "unconfirmed", "points": 0}
+        if not started:
+            return {**unknown, "safe_state": "not-needed"}
+        from labctl.run.orphan import await_record
+
+        found = await_record(started["run"], ORPHAN_S if started.get("standby") else 0.0)
+        if found is None and started["simulated"] and not started.get("standby"):
+            return {**unknown, "safe_state": "lost-with-run"}
+        return unknown if found is None else found
+
+    def _lost(self) -> dict[str, Any]:
+        """Say what is known of a run whose guard and engine both ended without a word."""
+        started, left = self._started or {}, self._left
         text = self._log.read_text(encoding="utf-8", errors="replace") if self._log.exists() else ""
+        state = left["safe_state"]
+        planned = sum(stage["max_points"] for stage in started.get("stages", {}).values())
         error = {
             "type": "GuardDied",
             "what": "the guard and the engine both ended without a word",
             "where": "guard",
-            "state": "unknown: look at the shutter; every acknowledged point is in the journal",
-            "todo": "bring the bench into its safe state with `labctl bench safe`; report this",
+            "state": _LOST_STATE.get(state, f"safe state: {state}") + "; every acknowledged point is kept",
+            "todo": _LOST_TODO.get(state, "look at the run with `labctl show`; check the bench before the next run"),
             "log": text[-_LOG_TAIL:],
         }
         return {
-            "run": started.get("run", ""),
-            "status": "crashed",
-            "safe_state": "unconfirmed",
-            "points": {"done": 0, "planned": 0},
+            "run": left["run"],
+            "status": left["status"],
+            "safe_state": state,
+            "points": {"done": left["points"], "planned": planned},
             "result": {},
             "warnings": [],
             "simulated": started.get("simulated", False),
             "files": {},
-            "safe_report": {"state": "unconfirmed", "steps": []},
+            "safe_report": left.get("safe_report", {"state": state, "steps": []}),
             "error": error,
-            "exit": int(ExitCode.UNSAFE),
+            "exit": int(ExitCode.UNSAFE if state == "unconfirmed" else ExitCode.FAILED),
         }
+
+
+_LOST_STATE = {"unconfirmed": "unknown: look at the shutter"}
+_LOST_TODO = {"unconfirmed": "bring the bench into its safe state with `labctl bench safe`; report this"}
 
 
 @contextmanager

@@ -7,9 +7,13 @@ is a JSON object with ``engine`` and ``safe`` (command lines), ``liveness_s``, `
 
 Engine and safe-state program write JSON lines to their standard output. The guard writes to its own what the front
 needs: ``started``, if the engine died ``safe_state``, then one ``final``. Where instruments live outside the engine,
-the safe-state program stands by: it imports everything, says ``ready``, and waits for one line on its standard input.
+the safe-state program stands by: it imports everything, says ``ready``, and waits for a line on its standard input.
 The engine is told of that by a line on its own, and begins no plan before: so it takes moments, not seconds, from its
 death to a closed shutter, whenever it dies.
+
+Lines to the program that stands by: ``run``, once the run has a name; then ``order``, to make the bench safe, or
+``dismissed``. An end of its input without either means that the guard is dead; then it looks after the engine itself
+(:mod:`labctl.run.orphan`). Lines to the engine: ``standby``, and ``end`` with a reason, to end the run safely.
 
 Guard, engine and safe-state program have sessions of their own, so a Ctrl-C in a terminal reaches only the front.
 On Windows each has a console of its own instead, and a job object that ends it with all that it started.
@@ -29,7 +33,6 @@ from importlib.util import module_from_spec, spec_from_file_location
 
 TYPE_CHECKING = False  # the module typing costs more start-up time than all the rest
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from typing import IO, Any
 
     from labctl.job_object import JobObject
@@ -53,6 +56,10 @@ _POLL_S = 0.1
 _KILL_WAIT_S = 5.0
 _END_S = 10.0
 _LOG_TAIL_BYTES = 2000
+_STANDBY_STARTS = 3
+_STOOD_STILL_S = 2.0
+"""A guard that was not run for so long was suspended; a busy computer lets it wait for less."""
+_SLEPT_S = 0.5
 
 
 class Program:
@@ -102,15 +109,15 @@ class Program:
                 return message
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Write one line to the program and close its input; a program that is gone does not hear it."""
+        """Write one line to the program; one that is gone does not hear it."""
         if self.process.stdin is not None:
             try:
                 self.process.stdin.write(json.dumps(message).encode() + b"\n")
+                self.process.stdin.flush()
             except OSError:
                 pass
-        self.dismiss()
 
-    def dismiss(self) -> None:
+    def close_input(self) -> None:
         """Close the input of a program that listens: it has nothing to wait for any more."""
         if self.process.stdin is not None:
             try:
@@ -157,12 +164,15 @@ class Watch:
         self.simulated = False
         self.points = {"done": 0, "planned": 0}
         self.instruments_open = False
+        self.were_open = False
+        self.safe_state = ""
         self.wants_standby = False
         self.final: dict[str, Any] | None = None
         self._liveness_s = liveness_s
         self._limit_s = start_s
         self._alive_by = self._progress_by = time.monotonic() + start_s
         self._quiet_until = 0.0
+        self._stood_still = ""
 
     def take(self, message: dict[str, Any]) -> None:
         """Take note of one message of the engine; raises KeyError or TypeError if it makes no sense."""
@@ -178,9 +188,11 @@ class Watch:
             self._quiet_until = now + message["s"]
         elif kind == "started":
             self.run, self.endpoint, self.simulated = message["run"], message["endpoint"], message["simulated"]
-            say(message)
+            say({**message, "standby": self.wants_standby})
         elif kind == "instruments":
             self.instruments_open = message["open"]
+            self.were_open = self.were_open or self.instruments_open
+            self.safe_state = message.get("safe_state", "")
             self.wants_standby = message["standby"]
         elif kind == "points":
             self.points = message["points"]
@@ -191,10 +203,87 @@ class Watch:
         """Return what the engine owes, or an empty text."""
         now = time.monotonic()
         if now > max(self._alive_by, self._quiet_until):
-            return f"the engine gave no sign of life for {self._limit_s:.1f} s"
+            return f"{self._stood_still}the engine gave no sign of life for {self._limit_s:.1f} s"
         if now > max(self._progress_by, self._quiet_until):
-            return "the run made no progress within the time it had declared"
+            return f"{self._stood_still}the run made no progress within the time it had declared"
         return ""
+
+    def begin_anew(self, stood_still_s: float, what: str) -> None:
+        """Count no time in which the guard itself was not run: all that it judges by was late."""
+        self._stood_still = f"{what}; after that "
+        self._alive_by = max(self._alive_by, time.monotonic() + self._limit_s)
+        self._progress_by += stood_still_s
+        self._quiet_until += stood_still_s
+
+
+class SleepWatch:
+    """Notices that this process was not run for a while: the computer slept, or somebody stopped its processes."""
+
+    def __init__(self) -> None:
+        self._seen_s = time.monotonic()
+        self._slept_s = _slept_s()
+
+    def look(self) -> tuple[float, str]:
+        """Return for how long the guard was not run since the last look, and that in words; 0 if it was."""
+        now_s, slept_s = time.monotonic(), _slept_s()
+        stood_s, asleep_s = now_s - self._seen_s, slept_s - self._slept_s
+        self._seen_s, self._slept_s = now_s, slept_s
+        if asleep_s > _SLEPT_S:
+            return stood_s, f"the computer was asleep for {asleep_s:.0f} s"
+        if stood_s > _STOOD_STILL_S:
+            return (
+                stood_s,
+                f"the guard was not run for {stood_s:.0f} s: the computer slept, or somebody stopped it",
+            )
+        return 0.0, ""
+
+
+def _slept_s() -> float:
+    """Return the time in s that the computer has slept, where the system counts it apart from the rest."""
+    if sys.platform == "linux":
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - time.clock_gettime(time.CLOCK_MONOTONIC)
+    return 0.0
+
+
+class Standby:
+    """The safe-state program that stands by beside the engine; one that dies is started anew, a few times.
+
+    :param command: Command line of the program.
+    :param log: Binary file for its standard error.
+    """
+
+    def __init__(self, command: list[str], log: IO[bytes]) -> None:
+        self.program: Program | None = None
+        self.ready = False
+        self._command = command
+        self._log = log
+        self._starts = 0
+        self._told_run = False
+
+    def attend(self, watch: Watch) -> bool:
+        """Start what is not there, tell it what there is to know; return whether it has just become ready."""
+        if self.program is None or (self.program.process.poll() is not None and self._starts < _STANDBY_STARTS):
+            self.program = Program(self._command, self._log, listens=True)
+            self.ready = self._told_run = False
+            self._starts += 1
+        if watch.run and not self._told_run:
+            self.program.tell({"m": "run", "run": watch.run, "endpoint": watch.endpoint})
+            self._told_run = True
+        try:
+            message = self.program.next_message(0.0)
+        except queue.Empty:
+            return False
+        if message is None or message.get("m") != "ready":
+            return False
+        self.ready = True
+        return True
+
+    def dismiss(self) -> None:
+        """End it: it has touched nothing yet."""
+        if self.program is not None:
+            self.program.tell({"m": "dismissed"})
+            self.program.close_input()
+            self.program.kill()
 
 
 def _job_of(process: subprocess.Popen[bytes]) -> JobObject | None:
@@ -221,11 +310,16 @@ def say(message: dict[str, Any]) -> None:
         pass
 
 
-def follow(engine: Program, watch: Watch, attend_standby: Callable[[], None]) -> str:
+def follow(engine: Program, watch: Watch, standby: Standby) -> str:
     """Follow the engine until it has ended or must be ended; return why it must be, or an empty text."""
+    sleep = SleepWatch()
     while True:
-        if watch.wants_standby:
-            attend_standby()
+        if watch.wants_standby and standby.attend(watch):
+            engine.tell({"m": "standby"})
+        stood_still_s, what = sleep.look()
+        if what:
+            watch.begin_anew(stood_still_s, what)
+            engine.tell({"m": "end", "reason": what})
         try:
             message = engine.next_message(_POLL_S)
         except queue.Empty:
@@ -245,20 +339,23 @@ def follow(engine: Program, watch: Watch, attend_standby: Callable[[], None]) ->
 
 
 def make_safe(
-    standby: Program | None, order: dict[str, Any], config: dict[str, Any], log: IO[bytes]
+    standby: Standby, order: dict[str, Any], config: dict[str, Any], log: IO[bytes]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Have the bench made safe and the death recorded; return the safe report, and what was recorded or ``None``.
 
-    The program that stands by is asked first; if it fails, a new one is started.
+    The program that stands by is asked first; if it does not hear, or fails, a new one is started.
     """
     report = {"state": "unconfirmed", "steps": [], "error": "the safe-state program gave no report"}
-    for program in (standby, None):
+    for program in (standby.program, None):
         try:
             asked = program or Program(config["safe"], log, listens=True)
         except OSError as error:
             return {**report, "error": f"the safe-state program cannot be started: {error}"}, None
-        asked.tell(order)
-        found = asked.await_message("safe", config["safe_s"])
+        asked.tell({"m": "order", **order})
+        asked.close_input()
+        waits = program is not None and standby.ready
+        heard = asked.await_message("heard", config["liveness_s"] if waits else config["safe_s"])
+        found = asked.await_message("safe", config["safe_s"]) if heard is not None else None
         if found is None:
             asked.kill()
             if program is None:
@@ -300,6 +397,7 @@ def report_death(
     if recorded is not None:
         recorded_points = {**watch.points, "done": recorded["points"]}
         report |= {"run": recorded["run"], "points": recorded_points, "warnings": recorded["warnings"]}
+        report["status"] = recorded.get("status", "crashed")
     return {"m": "final", "exit": 4 if state == "unconfirmed" else 1, "report": report}
 
 
@@ -318,22 +416,9 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
     """Start the engine, watch it to its end, have made safe what it left; return the exit code of the run."""
     watch = Watch(config["liveness_s"], config["start_s"])
     engine = Program(config["engine"], log, listens=True)
-    standby: Program | None = None
-
-    def attend_standby() -> None:
-        """Start the program that stands by, and tell the engine once it is ready."""
-        nonlocal standby
-        if standby is None:
-            standby = Program(config["safe"], log, listens=True)
-        try:
-            message = standby.next_message(0.0)
-        except queue.Empty:
-            return
-        if message is not None and message.get("m") == "ready":
-            engine.tell({"m": "standby"})
-
+    standby = Standby(config["safe"], log)
     try:
-        reason = follow(engine, watch, attend_standby)
+        reason = follow(engine, watch, standby)
     except Exception as error:  # whatever is wrong with the guard, the engine must not go on alone
         reason = f"the guard failed: {type(error).__name__}: {error}"
     if reason or not engine.has_ended(_END_S):
@@ -344,15 +429,17 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
         what = reason or f"the engine ended unexpectedly (exit status {processes.status_text(code)})"
         log_text = tail(config["log"])
         safe, recorded = {"state": "not-needed", "steps": []}, None
-        if watch.instruments_open:
-            order = {"run": watch.run, "what": what, "log": log_text}
+        if watch.were_open:
+            order: dict[str, Any] = {"run": watch.run, "what": what, "log": log_text}
+            if not watch.instruments_open and watch.safe_state:
+                order["safe"] = {"state": watch.safe_state, "steps": []}
             safe, recorded = make_safe(standby, order, config, log)
-            standby = None
+        else:
+            standby.dismiss()
         final = report_death(watch, what, safe, recorded, log_text)
         remove(traces_of(watch.endpoint))
-    if standby is not None:
+    else:
         standby.dismiss()
-        standby.kill()  # it has touched nothing yet
     say(final)
     return final["exit"]
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import os
 import sys
 import threading
+from collections.abc import Mapping
 from typing import Any
 
 from labctl.clock import RealClock
@@ -33,20 +35,36 @@ class GuardLine:
         self._writer = PatientWriter(descriptor) if descriptor is not None and not self._posix else None
         self.standby_ready = threading.Event()
         """Set once a program stands by that would make the bench safe in the engine's place."""
+        self.told_to_end = ""
+        """Why the guard wants the run to end safely; empty as long as it does not."""
         self._lock = threading.Lock()
         self._broken = threading.Event()
         self._clock = RealClock()
         self._progress_by_s = -math.inf
+        self._declared_until_s = math.inf
         self._set_blocking(False)
 
     def listen(self) -> None:
-        """Wait in a thread for the guard's one line on standard input; the thread ends with it, or with the guard."""
+        """Take the guard's lines from standard input in a thread, which ends with the guard."""
 
-        def wait() -> None:
-            if sys.stdin.buffer.readline():
-                self.standby_ready.set()
+        def listen_on() -> None:
+            # Without a buffer: its lock, held by a thread that waits, would trouble the end of the interpreter.
+            with io.FileIO(0, closefd=False) as lines:
+                for line in lines:
+                    self.hear(json.loads(line))
 
-        threading.Thread(target=wait, name="guard listener", daemon=True).start()
+        threading.Thread(target=listen_on, name="guard listener", daemon=True).start()
+
+    def hear(self, message: Mapping[str, Any]) -> None:
+        """Take one message of the guard."""
+        if message.get("m") == "standby":
+            self.standby_ready.set()
+        elif message.get("m") == "end":
+            self.told_to_end = str(message.get("reason")) or "the guard wants it"
+
+    def in_time(self) -> bool:
+        """Get whether the run is within the time that it has declared itself; a dead man is fed no longer."""
+        return self._clock.now() <= self._declared_until_s
 
     @property
     def has_guard(self) -> bool:
@@ -80,7 +98,7 @@ class GuardLine:
 
         Thousands of points per second would flood the guard, so a deadline that moves by less than 0.1 s is not sent.
         """
-        progress_by_s = self._clock.now() + duration_s
+        self._declared_until_s = progress_by_s = self._clock.now() + duration_s
         if abs(progress_by_s - self._progress_by_s) >= _EXPECT_WITHIN_S:
             self._progress_by_s = progress_by_s
             self.say("expect", s=duration_s)
@@ -88,6 +106,7 @@ class GuardLine:
     def quiet(self, duration_s: float) -> None:
         """Declare that neither a sign of life nor progress need come for ``duration_s``."""
         self._progress_by_s = -math.inf
+        self._declared_until_s = self._clock.now() + duration_s
         self.say("quiet", s=duration_s)
 
     def close(self) -> None:

@@ -1,10 +1,14 @@
 """The safe-state program: opens the safety-relevant instruments on new connections and makes them safe.
 
 The guard starts it beside the engine: ``python -m labctl.run.safe_program REQUEST_FILE``. It imports what it needs,
-reads the bench file, and then waits for one line on its standard input: a JSON object with ``run`` and ``what``. If
-that input is closed instead, the run ended well or the guard is gone: the program ends without having touched anything.
-It prints one JSON line with the safe report; then it records the incident in the run's journal, seals the run as
-crashed, and prints a second line that says so.
+reads the bench file, and then waits for lines on its standard input, JSON objects: ``run``, once the run has a name,
+then ``order`` or ``dismissed``. At an order it prints one line with the safe report; then it records the incident in
+the run's journal, seals the run as crashed, and prints a second line that says so. Dismissed, it ends without having
+touched anything.
+
+If its input ends without either, the guard is dead. Then it waits for the end of the engine, and does the same of its
+own accord if that one has not made the bench safe (:mod:`labctl.run.orphan`). So light stays on only where guard,
+engine and this program are killed, all three.
 """
 
 from __future__ import annotations
@@ -13,16 +17,19 @@ import json
 import logging
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.bench.turns import take_turns
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig
 from labctl.errors import BenchOpenError, InputError, LabctlError
 from labctl.job_object import bind_children
 from labctl.roles import ROLES
 from labctl.run.guard_line import GuardLine, take_standard_output
+from labctl.run.orphan import Orphan, needs_care, safe_report
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.store.journal import Journal
 from labctl.store.naming import find_run
@@ -34,6 +41,8 @@ log = logging.getLogger(__name__)
 _CAN_HARM = ("shutter", "detector")
 """Roles that can let harm go on: light on the sample, an exposed and gained-up detector."""
 _IN_PROCESS = "sim:"
+_BY_HAND = "operator:"
+_LATE_S = 10.0
 _LOCK_TIMEOUT_S = 2.0
 _LOCK_RETRY_S = 0.05
 _MAY_PASS = (InputError,) if os.name == "posix" else (InputError, BenchOpenError)
@@ -61,10 +70,19 @@ def make_safe(prepared: PreparedRun) -> dict[str, Any]:
     roles = safety_roles(prepared.bench)
     if not roles:
         return {"state": "lost-with-run", "steps": [], "note": "the bench was simulated in the process that died"}
-    outcomes = [_make_role_safe(prepared, role) for role in roles]
+    calls = {role: partial(_make_role_safe, prepared, role) for role in roles}
+    by_hand = [role for role in roles if prepared.bench.instruments[role].resource.startswith(_BY_HAND)]
+    taken = take_turns(calls, late_s=_LATE_S, by_hand=by_hand)
+    outcomes = [taken.get(role) or _hung(role) for role in roles]
     steps = [step for outcome in outcomes for step in outcome["steps"]]
     confirmed = all(outcome["state"] == "confirmed" for outcome in outcomes)
     return {"state": "confirmed" if confirmed else "unconfirmed", "steps": steps}
+
+
+def _hung(role: str) -> dict[str, Any]:
+    evidence = "the driver did not come back; its thread was left behind"
+    step = {"role": role, "action": "open on a new connection", "confirmed": False, "evidence": evidence}
+    return {"state": "unconfirmed", "steps": [step]}
 
 
 def _make_role_safe(prepared: PreparedRun, role: str) -> dict[str, Any]:
@@ -106,28 +124,55 @@ def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
 def record(order: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     """Write the incident into the journal of the run that died and seal it; returns its path, points and warnings."""
     files = find_run(order["run"])
-    if files.journal is None or not files.journal.is_file() or files.sealed is None:
+    journal = files.journal if files.journal is not None and files.journal.is_file() else None
+    if files.sealed is None or (journal is None and not files.sealed.is_file()):
         return {"run": order["run"], "points": 0, "warnings": ["the run has no journal"]}
     warnings: list[str] = []
     try:
-        _record_incident(files.journal, order, report)
-        seal(files.journal, files.sealed)
+        if journal is not None:
+            _record_incident(journal, order, report)
+            seal(journal, files.sealed)
     except (LabctlError, OSError) as error:
         log.exception("the incident could not be recorded, or the run not be sealed")
         warnings.append(f"the run could not be sealed: {error}; the journal holds every acknowledged point")
-    path = files.sealed if files.sealed.is_file() else files.journal
+    path = files.sealed if journal is None or files.sealed.is_file() else journal
     with open_run(path) as run:
-        return {"run": str(path), "points": sum(run.count(name) for name in run.streams), "warnings": warnings}
+        points = sum(run.count(name) for name in run.streams)
+        return {"run": str(path), "status": run.status, "points": points, "warnings": warnings}
 
 
 def _record_incident(journal_path: Path, order: dict[str, Any], report: dict[str, Any]) -> None:
+    """Write how the bench was left, unless the engine has done so, and what happened to the engine."""
     wall_s = RealClock().wall()
     with open_run(journal_path) as run:
+        if run.status != "crashed":
+            return  # it had come to its end in order; its engine died while it sealed or analysed
         last_s = max((float(run.column("t_s", name)[-1]) for name in run.streams if run.count(name)), default=0.0)
+        known = safe_report(run) is not None
     error = {"type": "EngineDied", "what": order["what"], "where": "engine", "log": order.get("log", "")}
     with Journal.open(journal_path) as journal:
-        journal.event("safe_state", report, t_s=last_s, wall_s=wall_s)
+        if not known:
+            journal.event("safe_state", report, t_s=last_s, wall_s=wall_s)
         journal.event("incident", {"error": error}, t_s=last_s, wall_s=wall_s)
+
+
+def await_order(guard: GuardLine) -> dict[str, Any] | None:
+    """Wait for what the guard wants; get its order, or one of our own where guard and engine are dead, or None."""
+    orphan: Orphan | None = None
+    for line in sys.stdin.buffer:
+        message = json.loads(line)
+        if message["m"] == "order":
+            guard.say("heard")
+            return message
+        if message["m"] == "dismissed":
+            return None
+        if message["m"] == "run":
+            orphan = Orphan(message["run"], message["endpoint"])
+    if orphan is None:
+        return None
+    log.error("the guard is dead; waiting for the end of the engine")
+    what = orphan.await_end()
+    return {"run": orphan.run, "what": what, "log": ""} if needs_care(orphan.run) else None
 
 
 def main(request_file: str) -> int:
@@ -143,12 +188,11 @@ def main(request_file: str) -> int:
     except (LabctlError, OSError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
     guard.say("ready")
-    line = sys.stdin.buffer.readline()
-    if not line:
+    order = await_order(guard)
+    if order is None:
         return 0
-    order = json.loads(line)
     unknown = {"state": "unconfirmed", "steps": [], "error": problem}
-    report = make_safe(prepared) if prepared is not None else unknown
+    report = order.get("safe") or (make_safe(prepared) if prepared is not None else unknown)
     guard.say("safe", report=report)
     try:
         recorded = record(order, report)

@@ -89,8 +89,15 @@ class Going:
 
     def engine(self) -> psutil.Process:
         """The engine's process."""
-        (engine,) = [child for child in self.guard.children() if "labctl.run.engine" in child.cmdline()]
-        return engine
+        return self._child("labctl.run.engine")
+
+    def standby(self) -> psutil.Process:
+        """The process of the program that stands by."""
+        return self._child("labctl.run.safe_program")
+
+    def _child(self, module: str) -> psutil.Process:
+        (found,) = [child for child in self.guard.children() if module in child.cmdline()]
+        return found
 
     def freeze_with_light_on(self, laboratory: Served, stage: str = "coarse") -> psutil.Process:
         """Stop the engine (SIGSTOP) at a moment when the shutter is open; returns it, stopped."""

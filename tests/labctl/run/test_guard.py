@@ -25,11 +25,21 @@ HOLD = "time.sleep(60)"
 SAFE = """
 import json, sys
 print(json.dumps({"m": "ready"}), flush=True)
-order = sys.stdin.readline()
-if order:
-    order = json.loads(order)
+orders = [order for order in map(json.loads, sys.stdin) if order["m"] == "order"]
+if orders:
+    order = orders[0]
+    print(json.dumps({"m": "heard"}), flush=True)
     print(json.dumps({"m": "safe", "report": {"state": "confirmed", "steps": []}}), flush=True)
     print(json.dumps({"m": "recorded", "run": order["run"], "points": 4, "warnings": []}), flush=True)
+"""
+RECORDS_WHAT_IT_IS_TOLD = """
+import json, sys
+print(json.dumps({"m": "ready"}), flush=True)
+order = [order for order in map(json.loads, sys.stdin) if order["m"] == "order"][0]
+print(json.dumps({"m": "heard"}), flush=True)
+print(json.dumps({"m": "safe", "report": order["safe"]}), flush=True)
+recorded = {"m": "recorded", "run": order["run"], "status": "finished", "points": 4, "warnings": []}
+print(json.dumps(recorded), flush=True)
 """
 DEAF = "import time; time.sleep(60)"
 
@@ -116,10 +126,74 @@ def test_an_engine_that_does_not_go_after_its_last_word_has_still_said_it(watche
     assert final["report"] == {"status": "finished"}
 
 
-def test_nothing_is_made_safe_when_no_instrument_was_open(watched):
-    messages = watched('say("instruments", open=False, standby=False); sys.exit(1)')
+def test_nothing_is_made_safe_when_no_instrument_was_open(watched, monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "ENGINE", ENGINE.replace("open=True", "open=False"))
+    messages = watched("sys.exit(1)")
     assert [message["m"] for message in messages] == ["started", "final"]
     assert messages[-1]["report"]["safe_state"] == "not-needed"
+
+
+def test_an_engine_that_dies_after_it_made_safe_is_believed_and_recorded(watched):
+    engine = 'say("instruments", open=False, standby=False, safe_state="confirmed"); sys.exit(1)'
+    _, safe, final = watched(engine, RECORDS_WHAT_IT_IS_TOLD)
+    assert safe == {"m": "safe_state", "state": "confirmed"}
+    assert final["report"]["safe_report"] == {"state": "confirmed", "steps": []}
+    assert (final["report"]["status"], final["exit"]) == ("finished", 1)
+
+
+def test_an_engine_that_dies_without_saying_how_it_left_the_bench_is_not_believed(watched):
+    _, safe, final = watched('say("instruments", open=False, standby=False); sys.exit(1)')
+    assert safe == {"m": "safe_state", "state": "confirmed"}
+    assert (final["report"]["status"], final["report"]["safe_state"]) == ("crashed", "confirmed")
+
+
+def test_who_stands_by_knows_the_run_before_anything_happens(watched, tmp_path):
+    seen = tmp_path / "seen"
+    safe = SAFE.replace(
+        "orders = ", f"lines = sys.stdin.readlines(); open({str(seen)!r}, 'w').writelines(lines)\norders = "
+    )
+    watched(
+        "json.loads(sys.stdin.readline()); time.sleep(0.3); sys.exit(1)",
+        safe.replace("map(json.loads, sys.stdin)", "map(json.loads, lines)"),
+    )
+    run, order = map(json.loads, seen.read_text().splitlines())
+    assert run == {"m": "run", "run": "a-run.h5", "endpoint": ""}
+    assert (order["m"], order["run"]) == ("order", "a-run.h5")
+
+
+def test_who_stands_by_is_dismissed_when_all_went_well(watched, tmp_path):
+    left = tmp_path / "left"
+    safe = f"""
+import json, sys
+print(json.dumps({{"m": "ready"}}), flush=True)
+for line in sys.stdin:
+    with open({str(left)!r}, "a") as file:
+        file.write(line)
+"""
+    watched(f"json.loads(sys.stdin.readline()); time.sleep(0.3); {END}", safe)
+    assert json.loads(left.read_text().splitlines()[0])["m"] == "run"
+
+
+def test_a_standby_that_died_is_replaced_before_it_is_needed(watched, tmp_path):
+    """The first one ends at once; the engine waits until another is there."""
+    once = tmp_path / "once"
+    safe = f"import os, sys\nif not os.path.exists({str(once)!r}): open({str(once)!r}, 'w'); sys.exit(1)\n" + SAFE
+    messages = watched("assert json.loads(sys.stdin.readline())['m'] == 'standby'; sys.exit(1)", safe)
+    assert messages[-1]["report"]["safe_state"] == "confirmed"
+
+
+def test_a_standby_that_hears_nothing_costs_one_second_and_not_the_time_of_a_safe_state(watched, tmp_path):
+    """It is stopped, as by a debugger: another one makes safe."""
+    process = tmp_path / "process"
+    safe = f"import os\nif not os.path.exists({str(process)!r}): open({str(process)!r}, 'w').write(str(os.getpid()))\n"
+    engine = f"""
+import os, signal
+json.loads(sys.stdin.readline())
+os.kill(int(open({str(process)!r}).read()), signal.SIGSTOP)
+sys.exit(1)
+"""
+    messages = watched(engine, safe + SAFE, safe_s=50.0)
+    assert messages[-1]["report"]["safe_state"] == "confirmed"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from labctl.processes import end_signals
+from labctl.run import front
 from labctl.store.run import open_run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -90,15 +92,103 @@ def test_engine_killed_on_a_bench_in_its_process(start: Callable) -> None:
 
 
 @pytest.mark.slow
-def test_both_guard_and_engine_killed(start: Callable) -> None:
+@pytest.mark.parametrize("guard_first", [True, False])
+def test_both_guard_and_engine_killed_with_light_on(serve: Callable, start: Callable, guard_first: bool) -> None:
+    laboratory = serve()
+    run = start(laboratory.bench)
+    engine = run.freeze_with_light_on(laboratory)
+    for process in (run.guard, engine) if guard_first else (engine, run.guard):
+        process.kill()
+    assert wait_until_closed(laboratory, time.monotonic()) < SAFE_WITHIN_S
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "confirmed", 1)
+    assert {"event": "safe_state", "state": "confirmed"} in run.events
+    assert outcome["error"]["type"] == "GuardDied"
+    with open_run(outcome["run"]) as stored:
+        assert stored.status == "crashed"
+        assert stored.events("safe_state")[-1].data["state"] == "confirmed"
+        assert sum(stored.count(name) for name in stored.streams) == outcome["points"]["done"] > 0
+
+
+@pytest.mark.slow
+def test_guard_killed_while_the_engine_hangs_with_light_on(serve: Callable, start: Callable) -> None:
+    laboratory = serve()
+    run = start(laboratory.bench)
+    run.freeze_with_light_on(laboratory)
+    run.guard.kill()
+    assert wait_until_closed(laboratory, time.monotonic()) < 6.0 + SAFE_WITHIN_S, "three questions of a second each"
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "confirmed", 1)
+    with open_run(outcome["run"]) as stored:
+        assert "the engine hung" in stored.events("incident")[-1].data["error"]["what"]
+
+
+@pytest.mark.slow
+def test_nobody_is_left_and_that_is_said(serve: Callable, start: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Guard, engine and the program that stands by are killed at once: nobody closes the shutter."""
+    monkeypatch.setattr(front, "ORPHAN_S", 2.0)
+    laboratory = serve()
+    run = start(laboratory.bench)
+    engine, standby = run.freeze_with_light_on(laboratory), run.standby()
+    for process in (standby, run.guard, engine):
+        process.kill()
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "unconfirmed", 4)
+    assert "look at the shutter" in outcome["error"]["state"]
+
+
+@pytest.mark.slow
+def test_both_guard_and_engine_killed_on_a_bench_in_the_process(start: Callable) -> None:
     run = start()
     run.wait_for(lambda event: event.get("phase") == "coarse")
     engine = run.engine()
     run.guard.kill()
     engine.kill()
     outcome = run.end()
-    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "unconfirmed", 4)
-    assert "look at the shutter" in outcome["error"]["state"]
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "lost-with-run", 1)
+    assert outcome["points"]["planned"] == 45
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("stopped", "woken"),
+    [
+        ("guard engine standby front", "guard engine standby front"),
+        ("engine guard standby front", "engine guard front standby"),
+        ("front standby guard engine", "standby front guard engine"),
+        ("guard engine", "guard, engine"),
+        ("guard engine", "engine, guard"),
+        ("guard", "guard"),
+    ],
+)
+def test_the_computer_sleeps_with_light_on(serve: Callable, start: Callable, stopped: str, woken: str) -> None:
+    """Every process stands still for 3 s; a comma is a gap of 3 s more."""
+    laboratory = serve(raw=True, speed=20.0)
+    run = start(laboratory.bench, virtual_time=False)
+    engine = run.freeze_with_light_on(laboratory)
+    engine.resume()
+    processes = {"guard": run.guard, "engine": engine, "standby": run.standby()}
+    try:
+        for name in stopped.split():
+            if name in processes:
+                processes[name].suspend()
+        time.sleep(3.0)
+        done = run.events[-1].get("done", 0)
+    finally:
+        for part in woken.split(","):
+            for name in part.split():
+                if name in processes:
+                    processes[name].resume()
+            if part != woken.split(",")[-1]:
+                time.sleep(3.0)
+    outcome = run.end()
+    assert outcome["safe_state"] == "confirmed", outcome
+    assert outcome["status"] in ("aborted", "crashed")
+    assert not laboratory.state()["shutter_open"]
+    assert "the guard was not run for" in str(outcome["error"]), outcome["error"]
+    with open_run(outcome["run"]) as stored:
+        assert stored.events("safe_state")[-1].data["state"] == "confirmed"
+        assert sum(stored.count(name) for name in stored.streams) == outcome["points"]["done"] >= done
 
 
 @pytest.mark.slow
@@ -127,7 +217,7 @@ def test_engine_and_laboratory_die(serve: Callable, start: Callable) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", end_signals())
 def test_signal_to_the_engine_aborts(start: Callable, number: signal.Signals) -> None:
     run = start()
     run.wait_for(lambda event: event.get("phase") == "coarse")
