@@ -175,6 +175,10 @@ class InstrumentTimeout(InstrumentError):
     """No, or no complete, reply came within the time allowed."""
 
 
+class NoPulse(InstrumentTimeout):
+    """An energy meter answers, but no pulse has triggered it."""
+
+
 class ConnectionLost(InstrumentError):
     """The connection to the instrument broke or could not be made."""
 

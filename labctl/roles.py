@@ -226,7 +226,10 @@ class EnergyMeter(Instrument, Protocol):
         ...
 
     def measure(self, pulses: int) -> EnergyReading:
-        """Measure the energy of ``pulses`` pulses; raises InstrumentTimeout if no pulse arrives."""
+        """Measure the energy of ``pulses`` pulses.
+
+        Raises NoPulse if the meter answers, but no pulse triggers it; InstrumentTimeout if the meter is silent.
+        """
         ...
 
 

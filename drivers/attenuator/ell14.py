@@ -5,7 +5,8 @@ hexadecimal data. The mount knows its commands by their length, so none carries 
 CR LF. Positions are signed 32-bit pulses, 143360 to a turn.
 
 Not verified on hardware: how long moves and homing take; whether the position message comes only after the motion
-(so a busy status is waited out as well as a late position); where the counter stands after a reset.
+(so a busy status is waited out as well as a late position); where the counter stands after a reset; that a jog step
+which was set, but not saved, is lost with a reset. If it is not, a reset just before a move goes unnoticed.
 """
 
 from __future__ import annotations
@@ -51,6 +52,8 @@ STATUS = {
     13: "over-current",
 }
 _BUSY = 9
+_MARK_PULSES = 401
+"""Jog step that only this driver sets, a little more than a degree; when it is gone, the mount was reset."""
 _DATA_LENGTH = {"IN": 30, "GS": 2, "PO": 8, "GJ": 8}
 _MESSAGE = re.compile(r"([0-9A-F])([A-Z][A-Z0-9])([0-9A-F]*)")
 _POLL_S = 0.05
@@ -157,6 +160,7 @@ class ELL14(Instrument):
             self._expected = None
             self._turn("ho0", HOME_TIMEOUT_S)
             position = self._position()
+            self._set_mark()
             self._expected = (position, position)
             log.info("%s: homed, %s pulses", self.name, position)
 
@@ -180,6 +184,7 @@ class ELL14(Instrument):
                     state=f"the plate stands at {self._degrees(position):.3f} deg",
                     todo="look for a blocked plate, then home the mount",
                 )
+            self._require_mark()
             self._expected = (position, position)
             return self._degrees(position)
 
@@ -204,6 +209,32 @@ class ELL14(Instrument):
     def close(self) -> None:
         """Release the connection; the plate stays where it is."""
         self.adapter.close()
+
+    def _set_mark(self) -> None:
+        answer = self._ask(f"sj{_MARK_PULSES:08X}", "GS")
+        if int(answer.data, 16) or self._jog_step() != _MARK_PULSES:
+            raise self._error(
+                "the mount does not take a jog step, by which a reset would be noticed",
+                state="the mount was homed",
+                todo="try again; look at the cable",
+            )
+
+    def _require_mark(self) -> None:
+        """Raise InstrumentError if the mount was reset since it was homed.
+
+        One that is reset between the reading of its position and a move counts from where it then stands: it ends
+        elsewhere, and its counter says that it is where it should be.
+        """
+        if (step := self._jog_step()) != _MARK_PULSES:
+            self._expected = None
+            raise self._error(
+                f"the mount was reset: its jog step is {step} pulses, but homing set it to {_MARK_PULSES}",
+                state="the plate may stand anywhere; the zero of the mount is no longer known",
+                todo="close the shutter and home the mount; leave its jog step alone during a run",
+            )
+
+    def _jog_step(self) -> int:
+        return int(self._ask("gj", "GJ").data, 16)
 
     def _turn(self, command: str, timeout_s: float) -> None:
         """Turn, and wait until the mount is at rest."""
@@ -329,7 +360,7 @@ class ELL14(Instrument):
             if not found or len(found[3]) != _DATA_LENGTH.get(found[2], len(found[3])):
                 raise self._error("the reply is no whole Elliptec message", todo="check cable and address; try again")
             address, kind, data = found.groups()
-            announced = kind in ("BO", "BS", "GJ") or (kind == "PO" and "PO" not in kinds)
+            announced = kind in ("BO", "BS") or (kind in ("GJ", "PO") and kind not in kinds)
             if address == self._address and not announced:
                 return _Message(kind, data)
             log.info("%s: skipped the message %r", self.name, found[0])

@@ -32,7 +32,7 @@ from pymeasure.instruments import Instrument
 
 from drivers.energy_meter.checks import require_positive
 from labctl.clock import Clock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError
+from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError, NoPulse
 from labctl.quantities import EnergyReading
 from labctl.roles import Identity, ReadingPace, SafeStep
 from labctl.transport.adapter import WireAdapter
@@ -211,7 +211,7 @@ class CoherentLabMax(Instrument):
     def measure(self, pulses: int) -> EnergyReading:
         """Measure the energy of ``pulses`` successive pulses (two are the fewest that have a spread).
 
-        Raises InputError for ``pulses`` < 1, InstrumentTimeout if no pulse arrives, InstrumentError on over-range,
+        Raises InputError for ``pulses`` < 1, NoPulse if no pulse arrives, InstrumentError on over-range,
         when the wavelength was not set, or when the meter has lost its settings.
         """
         if pulses < 1:
@@ -270,7 +270,7 @@ class CoherentLabMax(Instrument):
             if arrived > seen:
                 seen, deadline = arrived, self.clock.now() + self._chosen.reading_timeout_s
             elif self.clock.now() > deadline:
-                raise InstrumentTimeout(
+                raise NoPulse(
                     f"no pulse reached the energy meter within {self._chosen.reading_timeout_s:g} s; {seen} of {count}"
                     " had come",
                     exchange=self.adapter.last,

@@ -29,7 +29,7 @@ from pymeasure.instruments import Instrument
 
 from drivers.energy_meter.checks import require_positive
 from labctl.clock import Clock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError
+from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError, NoPulse
 from labctl.quantities import EnergyReading
 from labctl.roles import Identity, ReadingPace, SafeStep
 from labctl.transport.adapter import WireAdapter
@@ -214,7 +214,7 @@ class GentecMaestro(Instrument):
     def measure(self, pulses: int) -> EnergyReading:
         """Measure the energy of ``pulses`` pulses (two are the fewest that have a spread), each asked for by itself.
 
-        Raises InputError for ``pulses`` < 1, InstrumentTimeout if no pulse arrives, InstrumentError on over-range,
+        Raises InputError for ``pulses`` < 1, NoPulse if no pulse arrives, InstrumentError on over-range,
         when the wavelength was not set, or when the meter has lost its settings.
         """
         if pulses < 1:
@@ -289,11 +289,11 @@ class GentecMaestro(Instrument):
         return found[2] == "1" if found[2] else not found[1]
 
     def _new_value_j(self) -> float:
-        """Wait for a new value and get it; raises InstrumentTimeout if there is none."""
+        """Wait for a new value and get it; raises NoPulse if there is none."""
         deadline = self.clock.now() + self._chosen.reading_timeout_s
         while not self._is_new():
             if self.clock.now() > deadline:
-                raise InstrumentTimeout(
+                raise NoPulse(
                     f"no pulse reached the energy meter within {self._chosen.reading_timeout_s:g} s",
                     exchange=self.adapter.last,
                     where=self.adapter.name,

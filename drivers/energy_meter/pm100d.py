@@ -24,7 +24,7 @@ from pymeasure.instruments.thorlabs import ThorlabsPM100USB
 
 from drivers.energy_meter.checks import require_positive
 from labctl.clock import Clock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError
+from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError, NoPulse
 from labctl.quantities import EnergyReading
 from labctl.roles import Identity, Readiness, SafeStep
 from labctl.transport.adapter import WireAdapter
@@ -48,6 +48,11 @@ _RANGE = "SENS:ENER:RANG"
 _AVERAGE = "SENS:AVER:COUN"
 _TRIGGER = "SENS:PEAK:THR"
 _ZERO = "SENS:CORR:COLL:ZERO"
+_READ = "READ?"
+_NO_PULSE = (
+    "open the shutter; check that the laser fires; choose a smaller range or trigger_percent; "
+    "for a slow laser set reading_timeout_s to the time of a tenth of the pulses"
+)
 
 
 class PM100D(ThorlabsPM100USB):
@@ -171,7 +176,7 @@ class PM100D(ThorlabsPM100USB):
 
     @property
     def energy(self) -> float:
-        """Measure the energy in J as one reading; raises InstrumentTimeout if no pulse arrives."""
+        """Measure the energy in J as one reading; raises NoPulse if no pulse arrives."""
         return self.measure(2).mean_j
 
     def zero(self) -> float:
@@ -223,8 +228,8 @@ class PM100D(ThorlabsPM100USB):
         is that of the block means times √m, which holds for pulses that fluctuate independently. With the ten blocks
         used it is itself known to 24 %.
 
-        Raises InputError for ``pulses`` < 1, InstrumentTimeout if no pulse arrives, InstrumentError on over-range,
-        when the wavelength was not set, or when the meter has lost its settings.
+        Raises InputError for ``pulses`` < 1, NoPulse if no pulse arrives, InstrumentTimeout if the meter is silent,
+        InstrumentError on over-range, when the wavelength was not set, or when the meter has lost its settings.
         """
         if pulses < 1:
             raise InputError(f"cannot measure {pulses} pulses", where="energy_meter", todo="ask for 1 or more")
@@ -276,25 +281,20 @@ class PM100D(ThorlabsPM100USB):
             try:
                 reply = self.adapter.read()
             except InstrumentTimeout as error:
-                raise self._recovered(error, command) from error
+                raise self._recovered(error) from error
             self._out_of_step = False
             return reply
 
-    def _recovered(self, error: InstrumentTimeout, command: str) -> InstrumentTimeout:
-        what, todo = error.what, error.todo
-        if command == "READ?":
-            what = f"no pulse reached the energy meter: {what}"
-            todo = (
-                "open the shutter; check that the laser fires; choose a smaller range or trigger_percent; "
-                "for a slow laser set reading_timeout_s to the time of a tenth of the pulses"
-            )
+    def _recovered(self, error: InstrumentTimeout) -> InstrumentTimeout:
         try:
             said = "; ".join(self._synchronise()) or "nothing"
             state = f"the reading was aborted, the meter answers again; its error queue says: {said}"
         except LabctlError as second:
             state = f"the meter does not answer ({second.what}); the next command tries to get in step again"
         where = self.adapter.name
-        return InstrumentTimeout(what, exchange=error.exchange, role=error.role, where=where, state=state, todo=todo)
+        return InstrumentTimeout(
+            error.what, exchange=error.exchange, role=error.role, where=where, state=state, todo=error.todo
+        )
 
     def _synchronise(self) -> list[str]:
         """Abort what goes on and read until the meter has answered a query whose reply cannot be mistaken.
@@ -377,7 +377,7 @@ class PM100D(ThorlabsPM100USB):
                 )
 
     def _read_blocks(self, count: int) -> list[float]:
-        replies = [self.ask("READ?").strip() for _ in range(count)]
+        replies = [self._read_block().strip() for _ in range(count)]
         readings = [self._parse(reply) for reply in replies]
         if max(readings) >= _OVER_RANGE:
             raise self._error(
@@ -396,6 +396,40 @@ class PM100D(ThorlabsPM100USB):
         if self._chosen.averaging and count >= _BLOCKS and middle > 0 and not alike:
             raise self._error(f"readings differ by more than a factor {_OUTLIER_FACTOR:g}: {', '.join(replies)}")
         return readings
+
+    def _read_block(self) -> str:
+        """Have one block of pulses read.
+
+        A meter that waits for a pulse is as silent as one whose reply was lost. Both answer again when they are brought
+        in step; but only without pulses the same reading fails a second time.
+        """
+        try:
+            return self.ask(_READ)
+        except InstrumentTimeout as error:
+            first = self._or_no_pulse(error)
+        try:
+            self.ask(_READ)
+        except InstrumentTimeout as error:
+            second = self._or_no_pulse(error)
+            raise NoPulse(
+                f"no pulse reached the energy meter: {second.what}, twice",
+                exchange=second.exchange,
+                role=second.role,
+                where=self.adapter.name,
+                state=second.state,
+                todo=_NO_PULSE,
+            ) from first
+        first.what = f"a reading was lost on its way, though pulses come: {first.what}"
+        first.todo = "check the cable; try again"
+        raise first
+
+    def _or_no_pulse(self, error: InstrumentTimeout) -> InstrumentTimeout:
+        """Get the error of a reading that never came; raises it if the meter does not answer anything else either."""
+        if not self._out_of_step:
+            return error
+        error.what = f"no pulse reached the energy meter, or it is silent: {error.what}"
+        error.todo = f"{error.todo}; if the meter shows no energy: {_NO_PULSE}"
+        raise error
 
     def _number(self, query: str) -> float:
         return self._parse(self.ask(query).strip())

@@ -17,7 +17,7 @@ from labctl.bench.attenuation import PERIOD_DEG, MalusLaw
 from labctl.bench.light import ComingLight, LightOnSample, Opening, pulses_in
 from labctl.bench.limits import PumpLimits
 from labctl.clock import Clock
-from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
+from labctl.errors import ConnectionLost, InputError, InstrumentError, NoPulse
 from labctl.quantities import EnergyReading, Fluence, SpotGeometry
 from labctl.roles import Attenuator, EnergyMeter, ReadingPace, Shutter
 
@@ -395,7 +395,7 @@ class PumpBeam:
             try:
                 self._set_range(self.meter.measure(_SEARCH_PULSES).mean_j)
                 break
-            except InstrumentTimeout as error:
+            except NoPulse as error:
                 log.info("no pulse triggers the meter on its range of %.3g J: %s", self._range_j, error.what)
                 self._choose_range(self._range_j / _RANGE_SEARCH_FACTOR)
         reading = self.meter.measure(pulses)

@@ -126,7 +126,7 @@ def test_rest_position_depends_on_the_target_alone():
 def test_start_up_identifies_and_homes_once_and_nothing_else_moves(stand):
     laboratory, wire, driver = stand(start_up=False)
     driver.start_up()
-    assert wire.sent == [b"0gj", b"0in", b"0gs", b"0ho0", b"0gs", b"0gp"]
+    assert wire.sent == [b"0gj", b"0in", b"0gs", b"0ho0", b"0gs", b"0gp", b"0sj00000191", b"0gj"]
     assert driver.angle_deg == 0.0
     assert laboratory.wave_plate.optical_deg(driver.clock.now()) == pytest.approx(0.0, abs=0.05)
 
@@ -141,9 +141,9 @@ def test_serves_its_role_and_says_who_it_is(stand):
 def test_move_sends_the_known_bytes_and_turns_the_plate(stand, clock):
     laboratory, wire, driver = stand(jitter_pulses=0)
     assert driver.move_to(45.0) == 45.0
-    assert wire.sent == [b"0gp", b"0gs", b"0ma00004600", b"0gs", b"0gp"]
+    assert wire.sent == [b"0gp", b"0gs", b"0ma00004600", b"0gs", b"0gp", b"0gj"]
     assert driver.move_to(90.0) == 90.0
-    assert wire.sent[7] == b"0ma00008C00"
+    assert wire.sent[8] == b"0ma00008C00"
     assert laboratory.wave_plate.optical_deg(clock.now()) == pytest.approx(90.0, abs=0.05)
 
 
@@ -287,6 +287,37 @@ def test_power_cycle_is_noticed_and_homing_mends_it(stand, clock):
         _ = driver.angle_deg
     driver.home()
     assert driver.move_to(50.0) == pytest.approx(50.0, abs=3 * PULSE_DEG)
+
+
+def test_a_reset_between_the_reading_of_the_position_and_the_move_is_noticed(stand, clock):
+    laboratory, wire, driver = stand()
+    driver.move_to(45.0)
+    respond = wire.emulator.respond
+
+    def reset_before_the_move(t, data):
+        if b"ma" in data:
+            wire.emulator.power_cycle(t)
+        return respond(t, data)
+
+    wire.emulator.respond = reset_before_the_move
+    with pytest.raises(InstrumentError, match=r"the mount was reset: its jog step is 0 pulses.* to 401") as caught:
+        driver.move_to(50.0)
+    assert "may stand anywhere" in caught.value.state
+    assert laboratory.wave_plate.optical_deg(clock.now()) == pytest.approx(95.0, abs=0.1)
+    wire.emulator.respond = respond
+    with pytest.raises(InstrumentError, match="zero of the mount is not known"):
+        driver.move_to(50.0)
+    driver.home()
+    assert driver.move_to(50.0) == pytest.approx(50.0, abs=3 * PULSE_DEG)
+
+
+def test_a_mount_that_keeps_no_jog_step_is_refused(stand):
+    _, wire, driver = stand()
+    respond = wire.emulator.respond
+    wire.emulator.respond = lambda t, data: [(t, b"0GS03\r\n")] if b"sj" in data else respond(t, data)
+    with pytest.raises(InstrumentError, match="does not take a jog step"):
+        driver.home()
+    assert not driver.is_homed
 
 
 def fault_once(wire, damage):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from drivers.energy_meter.emulators.pm100d import PM100DEmulator
 from drivers.energy_meter.pm100d import PM100D
 from labctl.clock import Clock, RealClock, VirtualClock
-from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout
+from labctl.errors import ConnectionLost, InputError, InstrumentError, InstrumentTimeout, NoPulse
 from labctl.roles import EnergyMeter
 from labctl.sim.laboratory import Laboratory, create
 from labctl.sim.link import EmulatorLink
@@ -288,6 +288,7 @@ def test_without_pulses_it_times_out_and_the_late_reading_answers_nothing_else(i
         meter.measure(10)
     assert caught.value.exchange.sent == r"b'READ?\n'"
     assert ("meter answers again" if interruptible else "does not answer") in caught.value.state
+    assert isinstance(caught.value, NoPulse) is interruptible
     bench.laboratory.shutter.set(bench.clock.now(), True)
     assert meter.wavelength_nm == LASER_NM
     assert meter.identify().model == "PM100D"
@@ -296,9 +297,24 @@ def test_without_pulses_it_times_out_and_the_late_reading_answers_nothing_else(i
 
 def test_pulses_below_the_threshold_are_not_seen() -> None:
     bench = Bench(driver={"trigger_percent": 90.0})
-    with pytest.raises(InstrumentTimeout, match="no pulse"):
+    with pytest.raises(NoPulse, match="no pulse"):
         bench.ready().measure(10)
     assert b"SENS:PEAK:THR 90\nSENS:PEAK:THR?\n" in bench.wires[0].sent
+
+
+def test_a_reading_that_is_lost_is_no_missing_pulse() -> None:
+    bench = Bench()
+    meter = bench.ready()
+    meter.measure(10)
+    wire, before = bench.wire, bench.wire.sent.count(b"READ?")
+    wire.change = lambda data: (
+        b"" if wire.sent.endswith(b"READ?\n") and wire.sent.count(b"READ?") == before + 3 else data
+    )
+    with pytest.raises(InstrumentTimeout, match="a reading was lost on its way, though pulses come") as caught:
+        meter.measure(10)
+    assert not isinstance(caught.value, NoPulse)
+    assert wire.sent.count(b"READ?") == before + 4
+    assert meter.measure(10).pulses == 10
 
 
 def test_an_awkward_start() -> None:

@@ -15,7 +15,7 @@ from labctl.bench.light import ComingLight
 from labctl.bench.limits import PumpLimits
 from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
 from labctl.clock import VirtualClock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LimitError, LimitExceeded, StorageError
+from labctl.errors import InputError, InstrumentError, LimitError, LimitExceeded, NoPulse, StorageError
 from labctl.quantities import Convention, EnergyReading, SpotGeometry, StripeSpot
 from labctl.roles import Identity, SafeStep
 
@@ -100,7 +100,7 @@ class ToyMeter(Device):
 
     def measure(self, pulses: int) -> EnergyReading:
         if self.energy_j < 0.01 * self._range_j:
-            raise InstrumentTimeout("no pulse reached the energy meter")
+            raise NoPulse("no pulse reached the energy meter")
         if self.energy_j > self._range_j:
             raise InstrumentError("pulses exceed the measuring range")
         return EnergyReading(self.energy_j, 0.01 * self.energy_j, pulses)
@@ -491,7 +491,7 @@ def test_the_largest_range_needs_no_headroom() -> None:
 def test_no_pulse_at_all_is_a_time_out() -> None:
     toys = Toys(malus=None)
     toys.meter.energy_j = 0.0
-    with pytest.raises(InstrumentTimeout):
+    with pytest.raises(NoPulse):
         toys.pump.read_energy(300)
 
 
