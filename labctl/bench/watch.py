@@ -92,6 +92,7 @@ class Tripped:
     :param reading: What was read, with its unit; or why it could not be read.
     :param readable: Whether the quantity could be read; one that cannot be trips like one that is out of bounds.
     :param held_s: How long it had held, as far as anybody looked, in s.
+    :param at_s: When it tripped, by the clock of the run, in s.
     :param message: What the bench file says to the experimenter.
     :param resume_when: When the run may go on, in words; empty for ``abort``.
     :param longest_pause_s: A run that has waited so long ends with :meth:`error`.
@@ -104,6 +105,7 @@ class Tripped:
     reading: str
     readable: bool = True
     held_s: float = 0.0
+    at_s: float = 0.0
     message: str = ""
     resume_when: str = ""
     longest_pause_s: float = 0.0
@@ -222,15 +224,23 @@ class Watch:
         Aborted if an operator who was asked refuses, nothing else.
         """
         tripped = self._tripped(self._read_all())
-        return max(tripped, key=lambda entry: _SEVERITY.index(entry.action), default=None)
+        return max(tripped, key=_severity, default=None)
 
     def may_resume(self, tripped: Tripped) -> bool:
         """Get whether a run that paused for ``tripped`` may go on: its ``resume_when`` holds and no condition trips.
 
         Without ``resume_when`` its ``when`` must no longer hold. Never while the quantity cannot be read, nor after
-        ``abort``.
+        ``abort``. To be asked again and again while the run pauses. Raises InterlockTripped when it has paused longer
+        than ``longest_pause``, and InterlockTripped or LimitExceeded when a condition meanwhile asks for the end.
         """
         found = self._read_all()
+        now_tripped = self._tripped(found)
+        for other in now_tripped:
+            if other.action == "abort":
+                raise other.error()
+        waited_s = self._clock.now() - tripped.at_s
+        if waited_s > tripped.longest_pause_s:
+            raise tripped.error(waited_s=waited_s)
         rule = next((rule for rule in self._rules if rule.name == tripped.name), None)
         if rule is None or rule.action == "abort" or self._holds(rule, found):
             return False
@@ -238,7 +248,12 @@ class Watch:
             seen = found[_key(rule.resume_when)]
             if seen.error or not seen.fulfils(rule.resumes):
                 return False
-        return not self._tripped(found)
+        return not now_tripped
+
+    def worse(self, tripped: Tripped) -> Tripped | None:
+        """Get what has tripped while the run pauses for ``tripped`` and asks for more, e.g. the whole safe state."""
+        other = self.check()
+        return other if other is not None and _severity(other) > _severity(tripped) else None
 
     def readings(self) -> tuple[WatchReading, ...]:
         """Read every watched quantity once; get what each condition sees. Trips nothing and starts no grace time."""
@@ -254,7 +269,7 @@ class Watch:
                 continue
             held_s = now - self._since_s.setdefault(rule.name, now)
             if held_s >= rule.grace_s:
-                tripped.append(_tripped(rule, found[_key(rule.when)], held_s))
+                tripped.append(_tripped(rule, found[_key(rule.when)], held_s, now))
         self._seen(found)
         return tripped
 
@@ -356,7 +371,11 @@ def _rules_of(limit: QuantityLimit) -> list[_Rule]:
     ]
 
 
-def _tripped(rule: _Rule, seen: _Found, held_s: float) -> Tripped:
+def _severity(tripped: Tripped) -> int:
+    return _SEVERITY.index(tripped.action)
+
+
+def _tripped(rule: _Rule, seen: _Found, held_s: float, at_s: float) -> Tripped:
     resume_when = "" if rule.action == "abort" else str(rule.resume_when or f"no longer: {rule.when}")
     return Tripped(
         rule.name,
@@ -365,6 +384,7 @@ def _tripped(rule: _Rule, seen: _Found, held_s: float) -> Tripped:
         seen.text,
         readable=not seen.error,
         held_s=held_s,
+        at_s=at_s,
         message=rule.message,
         resume_when=resume_when,
         longest_pause_s=rule.longest_pause_s,

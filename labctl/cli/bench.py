@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.bench.readiness import RoleReadiness, read_readiness
+from labctl.bench.watch import WatchReading
 from labctl.cli.output import fail, print_json, say, show
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig, load_bench
@@ -17,7 +20,10 @@ from labctl.run.safe_program import can_harm
 
 
 def check(name: str, *, as_json: bool) -> int:
-    """Open all instruments, ask who they are, leave them safe; exit code 4 if that is not confirmed."""
+    """Open all instruments, ask who they are and whether they are ready, leave them safe.
+
+    Shows what the watch conditions of the bench file see. Exit code 4 if the safe state is not confirmed.
+    """
     config = load_bench(name)
     try:
         bench = Bench.open(config, _clock(config), owner="labctl bench check")
@@ -25,16 +31,31 @@ def check(name: str, *, as_json: bool) -> int:
         failed = fail(error, as_json=as_json)
         return int(ExitCode.UNSAFE) if _leaves_harm(error) else failed
     identities = {role: asdict(identity) for role, identity in bench.identities.items()}
-    report = bench.make_safe()
-    bench.close()
+    try:
+        readiness, watched = read_readiness(bench), bench.watch.readings()
+    finally:
+        report = bench.make_safe()
+        bench.close()
     if as_json:
         found = {"bench": config.name, "simulated": config.is_simulated, "instruments": identities}
+        found["readiness"] = [entry.as_dict() for entry in readiness]
+        found["watch"] = [entry.as_dict() for entry in watched]
         print_json({**found, "safe_state": report.state, "safe_report": report.as_dict()})
     else:
         for role, identity in identities.items():
             show(f"{role:14} " + ", ".join(value for value in identity.values() if value))
+        _show_readiness(readiness, watched)
         show(f"safe state {report.state}")
     return 0 if report.state == "confirmed" else int(ExitCode.UNSAFE)
+
+
+def _show_readiness(readiness: Sequence[RoleReadiness], watched: Sequence[WatchReading]) -> None:
+    for entry in readiness:
+        state = "ready" if entry.readiness.ok else "WAITS" if entry.readiness.waits else "NOT READY"
+        show(f"{entry.role:14} {state:9} {entry.readiness.name}: {entry.readiness.text}")
+    for seen in watched:
+        state = "HOLDS" if seen.holds else "does not hold"
+        show(f"watch          {state}: {seen.name}: {seen.condition} (read: {seen.reading})")
 
 
 def _leaves_harm(error: BenchOpenError) -> bool:

@@ -45,7 +45,7 @@ from labctl.config.table import (
     WavelengthNm,
 )
 from labctl.config.toml_lines import dotted
-from labctl.config.watch import WatchTables, check_watches, watch_faults
+from labctl.config.watch import BENCH_READINGS, NEEDS_LIGHT, WatchTables, check_watches, watch_faults
 from labctl.errors import ConfigError, Problem
 
 KEEPABLE_PARTS = ("cooler", "lamp", "heater")
@@ -259,10 +259,8 @@ class BenchConfig(Table):
 
     @field_validator("watch", mode="after")
     @classmethod
-    def _watches_what_is_there(cls, watch: WatchTables, info: ValidationInfo) -> WatchTables:
-        # What a faulty table hides cannot be missed: a bench whose [instruments] or [pump] is faulty may have any.
-        if "instruments" in info.data and "pump" in info.data:
-            check_watches(watch, info.data["instruments"], info.data["pump"] is not None)
+    def _watches_end(cls, watch: WatchTables) -> WatchTables:
+        check_watches(watch)
         return watch
 
     @field_validator("pump", mode="after")
@@ -336,7 +334,7 @@ def _bench(document: TomlDocument, folder: Path | None, check_drivers: bool) -> 
     problems += faults
     if check_drivers:
         problems += _driver_problems(document)
-        problems += _offer_problems(document)
+    problems += _offer_problems(document, check_drivers)
     calibration = None
     if folder is not None:
         calibration, faults = _attenuator_calibration(document, folder, bench)
@@ -381,13 +379,18 @@ def _driver_problems(document: TomlDocument) -> list[Problem]:
     return problems
 
 
-def _offer_problems(document: TomlDocument) -> list[Problem]:
-    """Check watch conditions and limits against what the drivers offer to be read and set."""
-    drivers = drivers_of(document.data.get("instruments"))
-    offered = {role: offered_readings(driver) for role, driver in drivers.items()}
+def _offer_problems(document: TomlDocument, check_drivers: bool) -> list[Problem]:
+    """Check watch conditions and limits against what the bench, and its drivers, offer to be read and set."""
+    if document.problems:
+        return []  # what a faulty statement hides may be what is asked for
+    instruments = document.data.get("instruments")
+    drivers = drivers_of(instruments) if check_drivers else {}
+    offered = {**{role: offered_readings(driver) for role, driver in drivers.items()}, **BENCH_READINGS}
     units = {role: limited_units(role, driver) for role, driver in drivers.items()}
     limits = document.data.get("limits")
-    faults = [(("watch",), fault) for fault in watch_faults(document.data.get("watch"), offered)]
+    subjects = [*instruments] if isinstance(instruments, Mapping) else []
+    subjects += [subject for subject in BENCH_READINGS if "pump" in document.data or subject not in NEEDS_LIGHT]
+    faults = [(("watch",), fault) for fault in watch_faults(document.data.get("watch"), subjects, offered)]
     if isinstance(limits, Mapping):
         faults += [(("limits", "roles"), fault) for fault in limit_faults(limits.get("roles"), units)]
     problems: list[Problem] = []

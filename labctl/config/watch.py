@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
@@ -175,8 +175,8 @@ WatchTables = Annotated[
 ]
 
 
-def check_watches(watches: tuple[WatchConfig, ...], roles: Mapping[str, object], has_pump: bool) -> None:
-    """Check what needs no driver: each name once, subjects that the bench has, quantities of the bench itself.
+def check_watches(watches: tuple[WatchConfig, ...]) -> None:
+    """Check what needs no instrument: each name once, and no pause that could not end.
 
     :raises Faults: Every fault, with its key below ``watch``.
     """
@@ -184,17 +184,8 @@ def check_watches(watches: tuple[WatchConfig, ...], roles: Mapping[str, object],
     for index, watch in enumerate(watches):
         if watch.name in {other.name for other in watches[:index]}:
             faults.append(Fault(as_toml(watch.name), "a name given once", key=(index, "name")))
-        for key, condition in _conditions(watch):
-            try:
-                _check_subject(condition, roles, has_pump)
-                if condition.subject in BENCH_READINGS:
-                    condition.against(_bench_reading(condition))
-            except Fault as fault:
-                faults.append(_at(fault, index, key))
         if watch.when.subject in NEEDS_LIGHT and watch.action != "abort":
-            allowed = (
-                f'"abort": {watch.when.subject}.{watch.when.quantity} changes with light on only, and no pause ends'
-            )
+            allowed = f'"abort": {watch.when.subject}.{watch.when.quantity} changes in the light only, so no pause ends'
             faults.append(Fault(as_toml(watch.action), allowed, key=(index, "action")))
         if watch.resume_when is not None and watch.resume_when.subject in NEEDS_LIGHT:
             allowed = "a quantity that is read while the shutter is closed"
@@ -203,11 +194,12 @@ def check_watches(watches: tuple[WatchConfig, ...], roles: Mapping[str, object],
         raise Faults(faults)
 
 
-def watch_faults(watches: Any, offered: Mapping[str, Mapping[str, Reading]]) -> list[Fault]:
-    """Check conditions as they stand in a file against what the drivers offer; get the faults, keyed below ``watch``.
+def watch_faults(watches: Any, subjects: Collection[str], offered: Mapping[str, Mapping[str, Reading]]) -> list[Fault]:
+    """Check conditions as they stand in a file against what there is to be asked; faults are keyed below ``watch``.
 
     :param watches: The array ``[[watch]]`` as read; what is wrong with its form is not told again.
-    :param offered: Readings by role and name, for the roles whose drivers could be imported.
+    :param subjects: What the bench has: roles, ``disk``, and with a pump ``pump`` and ``spot``.
+    :param offered: Readings by subject and name, as far as they are known.
     """
     faults: list[Fault] = []
     for index, table in enumerate(watches if isinstance(watches, list) else []):
@@ -220,10 +212,12 @@ def watch_faults(watches: Any, offered: Mapping[str, Mapping[str, Reading]]) -> 
             if condition is None:
                 continue
             try:
+                if condition.subject not in subjects:
+                    raise unknown_name("subject", condition.subject, subjects)
                 if condition.subject in offered:
                     tests[key] = (condition, condition.against(require_reading(condition, offered[condition.subject])))
             except Fault as fault:
-                faults.append(_at(fault, index, key))
+                faults.append(Fault(fault.found, fault.allowed, nearest=fault.nearest, key=(index, key)))
         if len(tests) == 2:
             (when, trips), (resume_when, resumes) = tests["when"], tests["resume_when"]
             same = (when.subject, when.quantity) == (resume_when.subject, resume_when.quantity)
@@ -251,24 +245,3 @@ def require_reading(condition: Condition, offered: Mapping[str, Reading]) -> Rea
         names,
         nearest=nearest_name(condition.quantity, offered),
     )
-
-
-def _conditions(watch: WatchConfig) -> list[tuple[str, Condition]]:
-    found = [("when", watch.when)]
-    return found if watch.resume_when is None else [*found, ("resume_when", watch.resume_when)]
-
-
-def _check_subject(condition: Condition, roles: Mapping[str, object], has_pump: bool) -> None:
-    subjects = [*roles, *(subject for subject in BENCH_READINGS if has_pump or subject not in NEEDS_LIGHT)]
-    if condition.subject in NEEDS_LIGHT and not has_pump:
-        raise Fault(as_toml(str(condition)), "a bench with [pump], or one of " + ", ".join(subjects))
-    if condition.subject not in subjects:
-        raise unknown_name("subject", condition.subject, subjects)
-
-
-def _bench_reading(condition: Condition) -> Reading:
-    return require_reading(condition, BENCH_READINGS[condition.subject])
-
-
-def _at(fault: Fault, index: int, key: str) -> Fault:
-    return Fault(fault.found, fault.allowed, nearest=fault.nearest, key=(index, key, *fault.key))

@@ -19,6 +19,7 @@ from scipy import ndimage
 from labctl.sim.camera import Camera
 from labctl.sim.cavity import CavitySample, CavityTruth
 from labctl.sim.filters import Filters
+from labctl.sim.incidents import Outage
 from labctl.sim.laser import PulsedLaser
 from labctl.sim.noise import KeyedNoise
 from labctl.sim.optics import Spectrograph, WavePlate
@@ -90,6 +91,8 @@ class Laboratory:
         self.filters = Filters(truth.filter)
         self.spectrograph = Spectrograph(truth.spectrograph)
         self.camera = Camera(truth.camera, self.noise)
+        self.open_interlock = Outage(truth.interlock.opens_at_s, truth.interlock.closes_after_s)
+        self.no_cooling_water = Outage(truth.cooling.fails_at_s, truth.cooling.returns_after_s)
         self._in_beam = Timeline(1.0)
         self._behind_pick_off = Timeline(1.0)
         self._dose_uj_cm2 = 0.0

@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from labctl.sim.filters import FilterTruth
+from labctl.sim.incidents import CoolingTruth, InterlockTruth
 from labctl.sim.spot import Illuminated, SpotTruth, StripeTruth
 from labctl.sim.truth_table import Fraction, NotNegative, Positive, Positives, Truth
 
@@ -204,6 +205,8 @@ class LaboratoryTruth(Truth):
     spectrograph: SpectrographTruth = SpectrographTruth()
     camera: CameraTruth = CameraTruth()
     filter: FilterTruth = FilterTruth()
+    interlock: InterlockTruth = InterlockTruth()
+    cooling: CoolingTruth = CoolingTruth()
 
     @model_validator(mode="after")
     def _one_spot(self) -> LaboratoryTruth:

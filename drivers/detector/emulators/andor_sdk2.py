@@ -99,7 +99,8 @@ class AndorSDK2Library:
         self._powered = True
         self.stuck = False
         chosen = self.options
-        self.cooler = Cooler(chosen.set_point_c, chosen.cold, chosen.cooling_k_s, chosen.settle_s)
+        water = laboratory.no_cooling_water
+        self.cooler = Cooler(chosen.set_point_c, chosen.cold, chosen.cooling_k_s, chosen.settle_s, water)
         self._columns: int = laboratory.truth.camera.pixels
         self._pixel_um: float = laboratory.truth.camera.pixel_um
         self._cooler_mode = 0

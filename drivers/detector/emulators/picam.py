@@ -77,7 +77,8 @@ class PicamLibraryEmulator:
         self.memory = Memory()
         self.camera: PicamCamera | None = None
         set_point_c = chosen.set_point_c if chosen.cold else SET_POINT_LIMITS_C[1]
-        self.cooler = Cooler(set_point_c, chosen.cold, chosen.cooling_k_s, chosen.settle_s)
+        water = laboratory.no_cooling_water
+        self.cooler = Cooler(set_point_c, chosen.cold, chosen.cooling_k_s, chosen.settle_s, water)
         truth = laboratory.truth.camera.model_copy(update={"pixels": _COLUMNS, "pixel_um": _PIXEL_UM})
         self._ccd = Camera(truth, laboratory.noise)
         self._powered = not chosen.no_camera

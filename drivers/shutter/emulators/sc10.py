@@ -9,6 +9,7 @@ comes with the CR and not byte by byte, and that a tripped interlock resets the 
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated
@@ -86,6 +87,8 @@ class SC10Emulator:
         self._open_s = truth.open_s if self.options.open_s is None else self.options.open_s
         self._close_s = truth.close_s if self.options.close_s is None else self.options.close_s
         self._light = laboratory.shutter
+        self._open_circuit = laboratory.open_interlock
+        self._looked_s = -math.inf
         self._stored = {**_FACTORY, "mode": self.options.mode}
         self._settings = dict(self._stored)
         self._input = LineBuffer(b"\r\n")
@@ -101,6 +104,7 @@ class SC10Emulator:
             self._input.feed(b"ens")
 
     def respond(self, t: float, data: bytes) -> Sequence[Reply]:
+        self._follow_circuit(t)
         replies = [(t, self._noise)] if self._noise else []
         self._noise = b""
         for command in self._input.feed(data):
@@ -136,6 +140,16 @@ class SC10Emulator:
         """Get whether the blade is closed at ``t``, s."""
         return not (self._blade_open if t >= self._blade_arrives_s else self._blade_before)
 
+    def _is_tripped(self, t: float) -> bool:
+        return self.interlock or self._open_circuit.is_on(t)
+
+    def _follow_circuit(self, t: float) -> None:
+        """Disable and close at the moment at which the circuit of the laboratory opened, if that was meanwhile."""
+        opened_s = self._open_circuit.begins(t)
+        if opened_s is not None and self._looked_s < opened_s <= t:
+            self._enable(opened_s, False)
+        self._looked_s = max(self._looked_s, t)
+
     def _answer(self, t: float, raw: bytes) -> bytes | None:
         """Carry out a command; get what stands between its echo and the prompt."""
         if raw == b"?":
@@ -151,7 +165,7 @@ class SC10Emulator:
         match word:
             case "ens":
                 # With the interlock tripped the toggle has no effect.
-                self._enable(t, not self.enabled and not self.interlock)
+                self._enable(t, not self.enabled and not self._is_tripped(t))
             case "save" | "savp":
                 self._stored = dict(self._settings)
             case "resp":
@@ -169,7 +183,7 @@ class SC10Emulator:
             case "closed":
                 return b"%d" % self.is_closed(t)
             case "interlock":
-                return b"%d" % self.interlock
+                return b"%d" % self._is_tripped(t)
             case _ if word in self._settings:
                 return b"%d" % self._settings[word]
         return NOT_DEFINED
@@ -191,3 +205,7 @@ class SC10Emulator:
         self._blade_open = wants_open
         self._blade_arrives_s = t + (self._open_s if wants_open else self._close_s)
         self._light.set(self._blade_arrives_s, wants_open)
+        opens_s = self._open_circuit.begins(t)
+        if wants_open and opens_s is not None and opens_s > t:
+            # Nobody may ask the controller while the circuit opens, and the light must go out all the same.
+            self._light.set(max(opens_s + self._close_s, self._blade_arrives_s), False)
