@@ -29,6 +29,7 @@ from labctl.errors import BenchOpenError, InputError, LabctlError
 from labctl.job_object import bind_children
 from labctl.roles import ROLES
 from labctl.run.guard_line import GuardLine, take_standard_output
+from labctl.run.light import settle_dead_run
 from labctl.run.orphan import Orphan, needs_care, safe_report
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.store.journal import Journal
@@ -122,7 +123,10 @@ def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
 
 
 def record(order: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
-    """Write the incident into the journal of the run that died and seal it; returns its path, points and warnings."""
+    """Write the incident into the journal of the run that died, and its light into the ledger, and seal it.
+
+    Returns its path, points and warnings.
+    """
     files = find_run(order["run"])
     journal = files.journal if files.journal is not None and files.journal.is_file() else None
     if files.sealed is None or (journal is None and not files.sealed.is_file()):
@@ -131,6 +135,7 @@ def record(order: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
     try:
         if journal is not None:
             _record_incident(journal, order, report)
+            warnings += settle_dead_run(files.sealed)
             seal(journal, files.sealed)
     except (LabctlError, OSError) as error:
         log.exception("the incident could not be recorded, or the run not be sealed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -18,8 +19,9 @@ from labctl.bench.light import ComingLight, LightOnSample, pulses_in
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.errors import InputError, StorageError
 from labctl.roles import SafeStep
-from labctl.run.light import RunLight, earlier_light, owed_light, run_name
+from labctl.run.light import RunLight, earlier_light, owed_light, run_name, settle_dead_run
 from labctl.run.request import PreparedRun, RunRequest, prepare
+from labctl.run.safe_program import record
 from labctl.store.journal import Journal
 from labctl.store.layout import Column, RowLayout
 
@@ -217,6 +219,27 @@ def test_a_run_that_dies_twice(toy: Toy) -> None:
     toy.die(confirmed_after_s=0.5)
     settle_all(toy.folder)
     assert toy.in_ledger().pulses == 3000
+
+
+def test_the_safe_state_program_settles_the_light_and_seals_what_it_did(toy: Toy) -> None:
+    toy.journal.close()
+    toy = Toy(toy.folder, "2026-11-21/0002_fluence-sweep_toy")
+    toy.wall_s = time.time() - 5.0
+    toy.announce()
+    toy.die(confirmed_after_s=None)
+    report = {"state": "confirmed", "steps": [{"role": "shutter", "confirmed": True}]}
+    recorded = record({"run": str(toy.path.with_suffix(".journal")), "what": "killed"}, report)
+    assert recorded["warnings"] == []
+    assert owed_light(toy.folder) == []
+    assert 5000 <= toy.in_ledger().pulses < 60_000
+
+
+def test_what_the_safe_state_program_cannot_settle_is_a_warning(toy: Toy) -> None:
+    toy.announce()
+    toy.die(confirmed_after_s=None)
+    (warning,) = settle_dead_run(toy.path.with_suffix(".h5"))
+    assert "lacks the last light" in warning
+    assert "--settle" in warning
 
 
 def test_files_that_are_gone_are_named_and_forgive_nothing(toy: Toy) -> None:
