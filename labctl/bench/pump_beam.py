@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 _BACKLASH_APPROACH_DEG = 1.0
 _RANGE_HEADROOM = 1.6
 _ANGLE_TOLERANCE_STEPS = 8
+_RANGE_STEP = 9.99
+"""Ranges of a meter are no further apart than a decade."""
 _RANGE_SEARCH_FACTOR = 10.0
 _RANGE_SEARCH_STEPS = 5
 _SEARCH_PULSES = 10
@@ -416,9 +418,17 @@ class PumpBeam:
             self._choose_range(largest_j if energy_j <= largest_j < needed else needed)
 
     def _choose_range(self, range_j: float) -> None:
-        if range_j != self._range_j:
-            self.meter.range_j = range_j
-            self._range_j = self.meter.range_j
+        if range_j == self._range_j:
+            return
+        before_j = self._range_j
+        self._tell_range(range_j)
+        # It has no smaller one, or the command was lost on its way.
+        if self._range_j == before_j > range_j * _RANGE_STEP:
+            self._tell_range(range_j)
+
+    def _tell_range(self, range_j: float) -> None:
+        self.meter.range_j = range_j
+        self._range_j = self.meter.range_j
 
 
 def _above_the_approach(angle_deg: float) -> float:

@@ -481,6 +481,38 @@ def test_an_unknown_energy_finds_its_range_from_the_largest_down(energy_j: float
     assert energy_j <= toys.meter.range_j <= max(32 * energy_j, 1e-7)
 
 
+def test_a_range_that_the_meter_did_not_take_is_asked_for_again() -> None:
+    toys = Toys()
+    toys.pump.prepare()
+    toys.pump._choose_range(1e-4)
+    del toys.log[:]
+    lost = iter([True, False, False])
+    take = ToyMeter.range_j.fset
+    assert take is not None
+
+    class LosesOne(ToyMeter):
+        @property
+        def range_j(self) -> float:
+            return self._range_j
+
+        @range_j.setter
+        def range_j(self, value: float) -> None:
+            if not next(lost):
+                take(self, value)
+
+    toys.meter.__class__ = LosesOne
+    toys.pump._choose_range(1e-5)
+    assert toys.log == ["range 1e-05"]
+
+
+def test_the_smallest_range_is_not_asked_for_without_end() -> None:
+    toys = Toys()
+    toys.pump._choose_range(1e-7)
+    del toys.log[:]
+    toys.pump._choose_range(1e-9)
+    assert toys.log == ["range 1e-07"] * 2
+
+
 def test_the_largest_range_needs_no_headroom() -> None:
     toys = Toys(MalusLaw(4e-8, 90e-6, 7.3))
     toys.pump.prepare()
