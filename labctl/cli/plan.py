@@ -1,49 +1,195 @@
-"""``labctl plan``: the preflight, shown."""
+"""``labctl plan``: the preflight, shown: what is bound to happen at most, what will likely happen, what forbids it."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from labctl.cli.output import print_json, say, show, show_table
+from labctl.clock import RealClock
+from labctl.errors import BenchOpenError, InputError
 from labctl.run.request import RunRequest
 
 if TYPE_CHECKING:
-    from labctl.run.preflight import Preflight
+    from labctl.run.bench_state import BenchState
+    from labctl.run.expectation import Expectation, StageExpectation
+    from labctl.run.plan import Stage
+    from labctl.run.preflight import CalibrationAge, Preflight
+    from labctl.run.request import PreparedRun
+    from labctl.run.set_quantities import SetQuantity
+
+_NOT_ASKED = "not asked; `labctl plan --live` asks the instruments, and moves nothing"
 
 
-def show_plan(request: RunRequest, *, as_json: bool) -> int:
-    """Show the preflight; exit code 2 if it refuses."""
+def show_plan(
+    request: RunRequest, *, as_json: bool, rehearsal: bool = True, live: bool = False, seed: int | None = None
+) -> int:
+    """Show the preflight; exit code 2 if it refuses.
+
+    :param rehearsal: Whether the run may be rehearsed on emulators to learn what it takes.
+    :param live: Whether real instruments may be opened to be asked how they stand.
+    :param seed: Seed of a simulated laboratory; None for the middle of what may come.
+    """
     from labctl.run.preflight import preflight, require
     from labctl.run.request import prepare
 
     prepared = prepare(request)
     checked = preflight(prepared)
+    state, refusals = _ask(prepared, live=live)
+    warnings = state.warnings if state is not None else ()
+    checked = replace(checked, refusals=(*checked.refusals, *refusals), warnings=(*checked.warnings, *warnings))
+    expected = _expected(prepared, checked, rehearsal=rehearsal, seed=seed)
     if as_json:
-        print_json({"procedure": prepared.procedure.NAME, "bench": prepared.bench.name, **checked.as_dict()})
+        print_json(_as_json(prepared, checked, state, expected))
         return 2 if checked.refusals else 0
-    _show_plan(prepared.procedure.NAME, checked)
+    if checked.plan.stages:
+        _show(prepared.procedure.NAME, checked, state, expected)
     require(checked)
     return 0
 
 
-def _show_plan(name: str, checked: Preflight) -> None:
+def _ask(prepared: PreparedRun, *, live: bool) -> tuple[BenchState | None, tuple[str, ...]]:
+    """Ask emulators, or instruments if they may be opened; get what they said, and what forbids the run."""
+    from labctl.run.bench_state import all_emulators, ask_bench
+
+    if prepared.procedure.OWN_INSTRUMENTS or not (live or all_emulators(prepared)):
+        return None, ()
+    try:
+        state = ask_bench(prepared)
+    except (BenchOpenError, InputError) as error:
+        return None, (str(error),)
+    return state, state.refusals
+
+
+def _expected(prepared: PreparedRun, checked: Preflight, *, rehearsal: bool, seed: int | None) -> Expectation | None:
+    """Learn what a run takes that may be begun; a refusal does not wait for it."""
+    if checked.refusals:
+        return None
+    from labctl.run.forecast import forecast
+
+    return forecast(prepared, checked.plan, rehearsal=rehearsal, seed=seed)
+
+
+def _as_json(
+    prepared: PreparedRun, checked: Preflight, state: BenchState | None, expected: Expectation | None
+) -> dict[str, Any]:
+    return {
+        "procedure": prepared.procedure.NAME,
+        "bench": prepared.bench.name,
+        **checked.as_dict(),
+        "expected": expected.as_dict() if expected is not None else None,
+        "ends_at": _end(expected).isoformat(timespec="seconds") if expected is not None else None,
+        "state": state.as_dict() if state is not None else None,
+    }
+
+
+def _end(expected: Expectation) -> datetime:
+    """Get when a run ends that begins now, in local time."""
+    return datetime.fromtimestamp(RealClock().wall() + expected.duration_s).astimezone()
+
+
+def _show(name: str, checked: Preflight, state: BenchState | None, expected: Expectation | None) -> None:
+    likely = {stage.name: stage for stage in expected.stages} if expected is not None else {}
+    headings = {"stage": "left", "points": "right", "time": "right", "light / s": "right", "at most": "right"}
+    headings |= {"dose / J/cm²": "right", "at most ": "right"}
+    show_table(
+        headings, [_stage_row(stage, likely.get(stage.name)) for stage in checked.plan.stages], f"plan of {name}"
+    )
+    if checked.quantities:
+        headings = {
+            "stage": "left",
+            "sets": "left",
+            "from": "right",
+            "to": "right",
+            "limit": "right",
+            "margin": "right",
+        }
+        show_table({**headings, "unit": "left"}, [_quantity_row(quantity) for quantity in checked.quantities])
+    show("")
+    for label, text in _lines(checked, state, expected):
+        show(f"{label:11} {text}".rstrip())
+    for warning in checked.warnings:
+        say(f"warning: {warning}")
+
+
+def _stage_row(stage: Stage, likely: StageExpectation | None) -> list[str]:
+    from labctl.report.wording import duration_text
+
+    points = f"≤ {stage.max_points}" if stage.adaptive else str(stage.max_points)
+    if likely is None:
+        return [stage.name, points, "", "", f"{stage.open_s:.3g}", "", f"{stage.dose_j_cm2:.3g}"]
+    if stage.adaptive:
+        points = f"{likely.points} ({points})"
+    time = duration_text(likely.duration_s)
+    light, dose = f"{likely.open_s:.3g}", f"{likely.dose_j_cm2:.3g}"
+    return [stage.name, points, time, light, f"{stage.open_s:.3g}", dose, f"{stage.dose_j_cm2:.3g}"]
+
+
+def _quantity_row(quantity: SetQuantity) -> list[str]:
+    from labctl.report.wording import typeset
+
+    limit = f"{quantity.limit:.4g}" if quantity.limit is not None else "none"
+    margin = f"{quantity.margin:.0%}" if quantity.margin is not None else ""
+    unit = typeset(quantity.unit)
+    return [quantity.stage, quantity.words, f"{quantity.low:.4g}", f"{quantity.high:.4g}", limit, margin, unit]
+
+
+def _lines(checked: Preflight, state: BenchState | None, expected: Expectation | None) -> list[tuple[str, str]]:
     from labctl.report.wording import duration_text
 
     plan = checked.plan
-    rows = []
-    for stage in plan.stages:
-        sets = ", ".join(f"{key} {low:.4g}..{high:.4g}" for key, (low, high) in stage.bounds.items())
-        points = f"≤ {stage.max_points}" if stage.adaptive else str(stage.max_points)
-        seconds = f"{stage.max_points * stage.point_s:.0f}"
-        rows.append([stage.name, points, seconds, f"{stage.open_s:.3g}", f"{stage.dose_j_cm2:.3g}", sets])
-    headings = {"stage": "left", "points": "right", "time / s": "right", "light ≤ / s": "right"}
-    show_table({**headings, "dose ≤ / (J/cm²)": "right", "sets": "left"}, rows, f"plan of {name}")
-    show(
-        f"at most {plan.max_points} points in about {duration_text(plan.duration_s)}, {duration_text(plan.start_up_s)}"
-        f" of it preparation; dose at most {plan.dose_j_cm2:.3g} J/cm²;"
-        f" disk {checked.disk_need_mb:.1f} MB of {checked.disk_free_mb:.0f} MB free"
-    )
+    found: list[tuple[str, str]] = []
+    points, light, dose = f"at most {plan.max_points} points", f"at most {duration_text(plan.open_s)}", ""
+    if expected is not None:
+        preparing, total = duration_text(expected.start_up_s), duration_text(expected.duration_s)
+        points = f"{expected.points} expected, {points}"
+        light = f"{duration_text(expected.open_s)} on the sample, {light}"
+        dose = f"{expected.dose_j_cm2:.3g} J/cm² "
+        found.append(
+            ("duration", f"{total}, {preparing} of it preparation; begun now it ends {_end(expected):%a %H:%M}")
+        )
+        found.append(("", f"known from: {expected.source}"))
+        if expected.note:
+            found.append(("", expected.note))
+    found += [("points", points), ("light", light)]
+    limit = f"; limit of the spot {checked.dose_limit_j_cm2:.4g}" if checked.dose_limit_j_cm2 is not None else ""
+    bound = f"at most {plan.dose_j_cm2:.3g} J/cm²"
+    had = f"; the spot has had {checked.spot_dose_j_cm2:.3g}" if checked.spot_dose_j_cm2 else ""
+    found.append(("dose", (f"{dose}expected, {bound}" if dose else bound) + had + limit))
+    found.append(("disk", _disk_text(checked, expected)))
     if checked.window is not None:
-        show(f"window {checked.window}")
-    for warning in checked.warnings:
-        say(f"warning: {warning}")
+        found.append(("window", str(checked.window)))
+    found += [("calibration", _calibration_text(one)) for one in checked.calibrations]
+    return found + _state_lines(state)
+
+
+def _disk_text(checked: Preflight, expected: Expectation | None) -> str:
+    text = f"at most {checked.disk_need_mb:.0f} MB needed"
+    if expected is not None and expected.files_mb is not None:
+        text = f"{expected.files_mb:.2g} MB stay, {text}"
+    return f"{text}; {_mb(checked.disk_free_mb)} free, {_mb(checked.disk_reserve_mb)} of them reserved"
+
+
+def _mb(size_mb: float) -> str:
+    return f"{size_mb / 1000:.0f} GB" if size_mb >= 10_000 else f"{size_mb:.0f} MB"
+
+
+def _calibration_text(calibration: CalibrationAge) -> str:
+    text = f"{calibration.name}, {calibration.date}, {calibration.age_days} days old"
+    if calibration.max_age_days is not None:
+        text += f" (at most {calibration.max_age_days:g})"
+    return text if calibration.counts else f"{text}; the age does not count here"
+
+
+def _state_lines(state: BenchState | None) -> list[tuple[str, str]]:
+    if state is None:
+        return [("readiness", _NOT_ASKED)]
+    texts = [
+        f"{'✓' if entry.readiness.ok else '…' if entry.readiness.waits else '✗'} {entry.role} {entry.readiness.name}:"
+        f" {entry.readiness.text}"
+        for entry in state.readiness
+    ]
+    texts += [f"{'✗' if one.holds else '✓'} watch {one.name}: {one.reading}" for one in state.watched]
+    labels = ["readiness", *([""] * len(texts))]
+    return list(zip(labels, texts or ["nothing to ask"], strict=False))

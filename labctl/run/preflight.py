@@ -1,38 +1,81 @@
-"""Preflight: everything that can be known before the laser is on."""
+"""Preflight: everything that can be known before the laser is on, held against what the bench allows.
+
+What is checked are the hard bounds of the plan. What the run will likely take is said by :mod:`labctl.run.forecast`.
+"""
 
 from __future__ import annotations
 
 import datetime
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from labctl.bench.bench import needs_laboratory, pump_limits
 from labctl.bench.ledger import ExposureLedger
 from labctl.bench.spectral_window import SpectralWindow, check_window
 from labctl.clock import VirtualClock
-from labctl.errors import InputError
+from labctl.config.sample import SampleConfig
+from labctl.errors import InputError, LabctlError
 from labctl.run.plan import Plan
 from labctl.run.request import PreparedRun
+from labctl.run.set_quantities import SetQuantity, set_quantities
 from labctl.transport.opening import open_laboratory
 from labctl.transport.session import Session
 
 _FILES_FACTOR = 3
-"""Journal, sealed file and report stand beside each other for a moment."""
+"""Journal, sealed file and what is analysed stand beside each other for a moment."""
+_FIXED_MB = 16.0
+"""What a run takes beside its points: the log of its journal (8 MB at most), its header, figure and page."""
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class CalibrationAge:
+    """A calibration that the run relies on.
+
+    :param name: What it calibrates.
+    :param age_days: Its age; negative if it is dated in the future.
+    :param max_age_days: What the bench file allows; None if it does not say.
+    :param counts: Whether the age counts: emulators do not age, and a calibration is not needed to make it anew.
+    """
+
+    name: str
+    file: str
+    date: str
+    age_days: int
+    max_age_days: float | None
+    counts: bool
+
+    def as_dict(self) -> dict[str, Any]:
+        """The calibration as JSON-serialisable data."""
+        return {
+            "calibration": self.name,
+            "file": self.file,
+            "date": self.date,
+            "age_days": self.age_days,
+            "max_age_days": self.max_age_days,
+            "age_counts": self.counts,
+        }
 
 
 @dataclass(frozen=True)
 class Preflight:
     """What was found.
 
-    :param plan: The plan that was checked.
+    :param plan: The plan that was checked; without stages if the run cannot be planned at all.
     :param refusals: Reasons not to start, all at once.
     :param warnings: What the experimenter should know.
     :param disk_free_mb: Free space where the run will be written, in MB.
-    :param disk_need_mb: Space the run may need, in MB.
+    :param disk_need_mb: Space the run may need at most, in MB.
     :param spot_dose_j_cm2: Dose that the spot has received in earlier runs, in J/cm².
     :param window: Wavelengths that are looked at, as far as known, and the filter; None where no spectra are taken.
+    :param disk_reserve_mb: Space that is to stay free, in MB.
+    :param dose_limit_j_cm2: Dose that the bench allows a spot, in J/cm²; None where there is no such limit.
+    :param quantities: What the plan sets, beside the limits that hold for it.
+    :param calibrations: The calibrations that the run relies on.
     """
 
     plan: Plan
@@ -42,6 +85,10 @@ class Preflight:
     disk_need_mb: float
     spot_dose_j_cm2: float
     window: SpectralWindow | None = None
+    disk_reserve_mb: float = 0.0
+    dose_limit_j_cm2: float | None = None
+    quantities: tuple[SetQuantity, ...] = ()
+    calibrations: tuple[CalibrationAge, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The preflight as JSON-serialisable data."""
@@ -51,38 +98,71 @@ class Preflight:
             "warnings": list(self.warnings),
             "disk_free_mb": self.disk_free_mb,
             "disk_need_mb": self.disk_need_mb,
+            "disk_reserve_mb": self.disk_reserve_mb,
             "spot_dose_j_cm2": self.spot_dose_j_cm2,
+            "dose_limit_j_cm2": self.dose_limit_j_cm2,
+            "quantities": [quantity.as_dict() for quantity in self.quantities],
+            "calibrations": [calibration.as_dict() for calibration in self.calibrations],
             "spectral_window": self.window.as_dict() if self.window is not None else None,
         }
 
 
-def preflight(prepared: PreparedRun) -> Preflight:
+def preflight(prepared: PreparedRun, plan: Plan | None = None) -> Preflight:
     """Plan the run and check it against limits, dose, window, disk and calibrations; opens no instrument.
 
     A simulated laboratory is built once, so that a fault in its tables is found here.
+
+    :param plan: What is left of a run that is resumed; the whole of it if None.
+    :raises LabctlError: The run cannot be planned, and there is no other reason against it.
     """
-    _check_laboratory(prepared)
-    plan = prepared.procedure.plan(prepared.bench, prepared.sample)
-    refusals, warnings = list(plan.refusals), list(plan.warnings)
-    window = prepared.procedure.spectral_window(prepared.bench)
+    errors: list[LabctlError] = []
+
+    def collect(step: Callable[[], _Found], otherwise: _Found) -> _Found:
+        try:
+            return step()
+        except LabctlError as error:
+            errors.append(error)
+            return otherwise
+
+    collect(lambda: _check_laboratory(prepared), None)
+    planned = collect(lambda: prepared.procedure.plan(prepared.bench, prepared.sample), None)
+    checked = (plan or planned) if planned is not None else Plan(())
+    refusals, warnings = list(checked.refusals), list(checked.warnings)
+    window = None
+    if planned is not None:
+        window = collect(lambda: prepared.procedure.spectral_window(prepared.bench), None)
     if window is not None:
         found = check_window(window, prepared.bench)
         refusals += found.refusals
         warnings += found.warnings
-    refusals += _beyond_limits(prepared, plan)
-    spot_dose = _spot_dose(prepared)
-    refusals += _beyond_dose(prepared, plan, spot_dose)
-    need_mb = plan.max_points * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6
-    free_mb = _free_mb(Path(prepared.request.out))
-    reserve_mb = prepared.bench.limits.disk_reserve_mb if prepared.bench.limits else 0.0
+    quantities = set_quantities(checked, prepared.bench)
+    refusals += _beyond_limits(quantities)
+    spot_dose = collect(lambda: _spot_dose(prepared), 0.0)
+    refusals += _beyond_dose(prepared, checked, spot_dose)
+    need_mb = checked.max_points * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6 + _FIXED_MB
+    free_mb, reserve_mb = _free_mb(Path(prepared.request.out)), _reserve_mb(prepared)
     if free_mb < need_mb + reserve_mb:
         refusals.append(
             f"the disk has {free_mb:.0f} MB free; the run may need {need_mb:.0f} MB and {reserve_mb:.0f} MB are to"
             " stay free (limits.disk_reserve)"
         )
-    if "attenuator" in set(prepared.procedure.ROLES) - set(prepared.procedure.CALIBRATES):
+    if _needs_calibrated_attenuator(prepared):
         refusals += [str(stale) for stale in prepared.bench.stale_calibrations(datetime.date.today())]
-    return Preflight(plan, tuple(refusals), tuple(warnings), free_mb, need_mb, spot_dose, window)
+    if len(errors) == 1 and not refusals:
+        raise errors[0]
+    return Preflight(
+        plan=checked,
+        refusals=(*(str(error) for error in errors), *refusals),
+        warnings=tuple(warnings),
+        disk_free_mb=free_mb,
+        disk_need_mb=need_mb,
+        spot_dose_j_cm2=spot_dose,
+        window=window,
+        disk_reserve_mb=reserve_mb,
+        dose_limit_j_cm2=pump_limits(prepared.bench).dose_j_cm2 if prepared.bench.limits is not None else None,
+        quantities=quantities,
+        calibrations=_calibrations(prepared),
+    )
 
 
 def require(found: Preflight) -> None:
@@ -95,6 +175,11 @@ def require(found: Preflight) -> None:
         )
 
 
+def can_be_simulated(sample: SampleConfig | None) -> bool:
+    """Get whether a sample file says what a simulated laboratory needs of it; only that laboratory reads it."""
+    return sample is not None and sample.truth is not None
+
+
 def _check_laboratory(prepared: PreparedRun) -> None:
     if not needs_laboratory(prepared.bench):
         return
@@ -103,17 +188,14 @@ def _check_laboratory(prepared: PreparedRun) -> None:
     open_laboratory(session).close()
 
 
-def _beyond_limits(prepared: PreparedRun, plan: Plan) -> list[str]:
-    fluences = plan.bounds.get("fluence_uj_cm2")
-    if fluences is None:
-        return []
-    limit = pump_limits(prepared.bench).fluence_uj_cm2
-    if fluences[1] <= limit:
-        return []
-    return [
-        f"the plan sets fluences up to {fluences[1]:.4g} uJ/cm^2, beyond the limit of {limit:.4g} uJ/cm^2"
-        " (limits.fluence of the bench)"
-    ]
+def _beyond_limits(quantities: tuple[SetQuantity, ...]) -> list[str]:
+    """Say once for each quantity how far beyond its limit the plan would set it."""
+    worst: dict[str, SetQuantity] = {}
+    for quantity in quantities:
+        known = worst.get(quantity.name)
+        if quantity.refusal and (known is None or quantity.high > known.high):
+            worst[quantity.name] = quantity
+    return [quantity.refusal for quantity in worst.values()]
 
 
 def _spot_dose(prepared: PreparedRun) -> float:
@@ -136,6 +218,26 @@ def _beyond_dose(prepared: PreparedRun, plan: Plan, spot_dose: float) -> list[st
         f"the spot {prepared.request.spot!r} has received {before:.3g} J/cm^2 and the plan may add"
         f" {plan.dose_j_cm2:.3g} J/cm^2; the limit is {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot"
     ]
+
+
+def _needs_calibrated_attenuator(prepared: PreparedRun) -> bool:
+    return "attenuator" in set(prepared.procedure.ROLES) - set(prepared.procedure.CALIBRATES)
+
+
+def _calibrations(prepared: PreparedRun) -> tuple[CalibrationAge, ...]:
+    bench = prepared.bench
+    calibration = bench.attenuator_calibration
+    if calibration is None or "attenuator" not in prepared.procedure.ROLES:
+        return ()
+    age_days = calibration.age_days(datetime.date.today())
+    counts = _needs_calibrated_attenuator(prepared) and not bench.is_simulated
+    allowed = bench.calibrations.max_age_day
+    name = Path(calibration.file).name
+    return (CalibrationAge("attenuator", name, calibration.date.isoformat(), age_days, allowed, counts),)
+
+
+def _reserve_mb(prepared: PreparedRun) -> float:
+    return prepared.bench.limits.disk_reserve_mb if prepared.bench.limits else 0.0
 
 
 def _free_mb(folder: Path) -> float:
