@@ -85,8 +85,7 @@ class Bounds:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
-        written = core_schema.plain_serializer_function_ser_schema(cls.written, when_used="json")
-        return core_schema.no_info_plain_validator_function(cls.parse, serialization=written)
+        return core_schema.no_info_plain_validator_function(cls.parse)
 
     @classmethod
     def __get_pydantic_json_schema__(
@@ -97,14 +96,18 @@ class Bounds:
         return {"anyOf": [text, table]}
 
 
+def _written(roles: Mapping[str, Mapping[str, Bounds]]) -> dict[str, dict[str, Any]]:
+    return {role: {name: bounds.written() for name, bounds in limited.items()} for role, limited in roles.items()}
+
+
 RoleLimits = Annotated[
     Mapping[
         Annotated[str, AfterValidator(require_role)],
-        Annotated[Mapping[str, Bounds], AfterValidator(ByName), PlainSerializer(dict)],
+        Annotated[Mapping[str, Bounds], AfterValidator(ByName)],
     ],
     Field(description="one table [limits.roles.ROLE] with QUANTITY = " + _FORM),
     AfterValidator(ByName),
-    PlainSerializer(dict),
+    PlainSerializer(_written),
 ]
 
 
