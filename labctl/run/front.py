@@ -39,6 +39,7 @@ RECORD_S = 300.0
 ORPHAN_S = 60.0
 """Time given to the program that stood by, when guard and engine are both dead, to make the bench safe and say so."""
 _LOOK_S = 0.1
+ENGINE = "labctl.run.engine"
 _GUARD_FILE = Path(__file__).with_name("guard.py")
 _LOG_TAIL = 2000
 
@@ -211,7 +212,7 @@ class RunFront:
         # -P: a file of the user's in the working directory must not stand in for a module.
         python = [sys.executable, "-P", "-X", "utf8", "-m"]
         config = {
-            "engine": [*python, "labctl.run.engine", str(request_file)],
+            "engine": [*python, ENGINE, str(request_file)],
             "safe": [*python, "labctl.run.safe_program", str(request_file)],
             "liveness_s": LIVENESS_S,
             "start_s": START_S,

@@ -13,53 +13,22 @@ from typing import Any
 import psutil
 import pytest
 
-from labctl.clock import RealClock, VirtualClock
+from kill_table.laboratory import Served
 from labctl.config.bench import load_bench
-from labctl.config.locate import locate
 from labctl.config.sample import load_sample
 from labctl.run.front import RunFront
 from labctl.run.request import RunRequest
-from labctl.sim.remote import RemoteLaboratory
 from labctl.sim.server import LaboratoryServer
 
 PATIENCE_S = 60.0
 
 
-class Served:
-    """The shipped laboratory in a process of its own, and a bench file that leads to it.
-
-    :param raw: Whether the wires are plain sockets in scaled time; else frames, which virtual time needs.
-    """
+class Laboratory(Served):
+    """A served laboratory whose process can be killed."""
 
     def __init__(self, folder: Path, server: LaboratoryServer, addresses: dict[str, Any], *, raw: bool) -> None:
+        super().__init__(folder, addresses, raw=raw)
         self.server = server
-        self.virtual_time = not raw
-        host, _, port = addresses["laboratory"]["tcp"].rpartition(":")
-        self.address = (host, int(port))
-        self.bench = str(folder / "bench.toml")
-        Path(self.bench).write_text(_bench_text(addresses, raw=raw), encoding="utf-8")
-
-    def state(self) -> dict[str, Any]:
-        """Ask the laboratory what is true in it."""
-        laboratory = RemoteLaboratory(self.address, VirtualClock() if self.virtual_time else RealClock(), 0)
-        try:
-            return dict(laboratory.state())
-        finally:
-            laboratory.close()
-
-
-def _bench_text(addresses: dict[str, Any], *, raw: bool) -> str:
-    source = locate("benches", "simulated")
-    framed = addresses["laboratory"]["tcp"]
-    text = source.read_text(encoding="utf-8").split("[laboratory.laser]")[0]
-    for role, entry in addresses["instruments"].items():
-        # The camera is a vendor library: its calls go over the framed port.
-        resource = f"socket://{entry['tcp']}" if raw and role != "detector" else f"sim+tcp://{framed}"
-        line = f'driver = "{entry["driver"]}"\nresource = "sim:"'
-        assert line in text
-        text = text.replace(line, line.replace("sim:", resource))
-    calibrations = (source.parent / "calibrations").as_posix()
-    return text.replace('"calibrations/', f'"{calibrations}/') + f'\n[laboratory]\nserved_at = "{framed}"\n'
 
 
 class Going:
@@ -121,13 +90,13 @@ class Going:
 
 
 @pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Callable[..., Served]]:
+def serve(tmp_path: Path) -> Iterator[Callable[..., Laboratory]]:
     """Serve the shipped laboratory in another process."""
     with ExitStack() as stack:
 
-        def start(*, raw: bool = False, speed: float = 1.0) -> Served:
+        def start(*, raw: bool = False, speed: float = 1.0) -> Laboratory:
             server = LaboratoryServer(load_bench("simulated"), load_sample("cdse-cds-zno"), seed=0, speed=speed)
-            return Served(tmp_path, server, stack.enter_context(server), raw=raw)
+            return Laboratory(tmp_path, server, stack.enter_context(server), raw=raw)
 
         yield start
 

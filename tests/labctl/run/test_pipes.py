@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 
 from labctl.run import guard_line
-from labctl.run.awake import keep_awake
 from labctl.run.guard_line import GuardLine
 from labctl.run.pipe_writer import PatientWriter
 
@@ -76,17 +75,3 @@ def test_a_writer_says_what_went_wrong(pipe: tuple[int, int]) -> None:
     with pytest.raises(OSError):
         patient.write(b"second", 5.0)
     patient.close()
-
-
-def test_windows_is_asked_to_stay_awake() -> None:
-    asked: list[int] = []
-
-    def grant(state: int) -> int:
-        asked.append(state)
-        return 0x80000000
-
-    assert keep_awake("nt", grant)
-    assert asked == [0x80000001]
-    assert not keep_awake("nt", lambda state: 0)
-    assert not keep_awake("posix", grant)
-    assert len(asked) == 1

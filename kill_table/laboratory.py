@@ -1,0 +1,49 @@
+"""The laboratory in a process of its own, and a bench file that leads to it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from labctl.clock import RealClock, VirtualClock
+from labctl.config.locate import locate
+from labctl.sim.remote import RemoteLaboratory
+
+
+class Served:
+    """The shipped laboratory in a process of its own, and a bench file that leads to it.
+
+    :param folder: Where the bench file is written.
+    :param addresses: What the server says of itself.
+    :param raw: Whether the wires are plain sockets in scaled time; else frames, which virtual time needs.
+    """
+
+    def __init__(self, folder: Path, addresses: dict[str, Any], *, raw: bool) -> None:
+        self.virtual_time = not raw
+        host, _, port = addresses["laboratory"]["tcp"].rpartition(":")
+        self.address = (host, int(port))
+        self.bench = str(folder / "bench.toml")
+        Path(self.bench).write_text(_bench_text(addresses, raw=raw), encoding="utf-8")
+
+    def state(self) -> dict[str, Any]:
+        """Ask the laboratory what is true in it."""
+        laboratory = RemoteLaboratory(self.address, VirtualClock() if self.virtual_time else RealClock(), 0)
+        try:
+            return dict(laboratory.state())
+        finally:
+            laboratory.close()
+
+
+def _bench_text(addresses: dict[str, Any], *, raw: bool) -> str:
+    source = locate("benches", "simulated")
+    framed = addresses["laboratory"]["tcp"]
+    text = source.read_text(encoding="utf-8").split("[laboratory.laser]")[0]
+    for role, entry in addresses["instruments"].items():
+        # The camera is a vendor library: its calls go over the framed port.
+        resource = f"socket://{entry['tcp']}" if raw and role != "detector" else f"sim+tcp://{framed}"
+        line = f'driver = "{entry["driver"]}"\nresource = "sim:"'
+        if line not in text:
+            raise ValueError(f"the shipped bench has no {line!r}")
+        text = text.replace(line, line.replace("sim:", resource))
+    calibrations = (source.parent / "calibrations").as_posix()
+    return text.replace('"calibrations/', f'"{calibrations}/') + f'\n[laboratory]\nserved_at = "{framed}"\n'

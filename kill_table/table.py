@@ -1,0 +1,225 @@
+"""Many trials of each way, what was promised for them, and the table."""
+
+from __future__ import annotations
+
+import math
+import random
+import statistics
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from fault_table.plans import PLANS
+from kill_table.laboratory import Served
+from kill_table.trial import Key, Seen, Terminal, lost, resume, set_points, stored_rows, watch
+from kill_table.ways import WAYS, Way
+from labctl.config.bench import load_bench
+from labctl.config.sample import load_sample
+from labctl.errors import LabctlError
+from labctl.run.orphan import open_newest
+from labctl.run.request import RunRequest
+from labctl.sim.server import LaboratoryServer
+
+PROCEDURE, BENCH, SAMPLE = "fluence-sweep", "simulated", "cdse-cds-zno"
+_BEYOND = 1.05
+_BEFORE_LIGHT_S = 0.5
+"""Half of the instants lie between so much before the first row and the last row: the short part with light."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A run that nobody ended.
+
+    :param duration_s: From the start of its engine to its end, real time.
+    :param first_s: From the start of its engine to its first row.
+    :param last_s: The same for its last row.
+    """
+
+    duration_s: float
+    first_s: float
+    last_s: float
+    keys: frozenset[Key]
+    set_points: dict[tuple[str, int], float]
+
+
+@dataclass
+class Trial:
+    """What came of one run that was ended.
+
+    :param instant_s: When it was ended, from the start of its engine.
+    :param rows: Acknowledged rows.
+    :param dark_s: From the end to the last light; NaN if none was seen.
+    :param begun: Whether there was a run, with a name.
+    :param resumed: Whether it had to be resumed.
+    :param problems: Broken promises.
+    """
+
+    way: str
+    seed: int
+    instant_s: float
+    seen: Seen
+    rows: int = 0
+    dark_s: float = math.nan
+    begun: bool = False
+    resumed: bool = False
+    problems: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        place = f"{self.way} {self.seed}, {self.instant_s:.2f} s after the start, {self.rows} rows"
+        return "\n".join([place, *(f"    {problem}" for problem in self.problems)])
+
+
+class KillTable:
+    """Trials against one laboratory, which outlives them all.
+
+    :param folder: For the runs.
+    :param laboratory: The laboratory.
+    """
+
+    def __init__(self, folder: Path, laboratory: Served) -> None:
+        self._folder = folder
+        self._laboratory = laboratory
+        self._made = 0
+        self.reference = self._refer()
+
+    def trial(self, name: str, seed: int) -> Trial:
+        """End a run in a way, at an instant that follows from the seed, and resume it."""
+        way = WAYS[name]
+        instant_s = self._instant(name, seed)
+        terminal = self._start()
+        seen = watch(terminal, self._laboratory, way, instant_s)
+        trial = Trial(name, seed, instant_s, seen)
+        _judge_the_bench(trial, way, lit_at_last=bool(self._laboratory.state()["shutter_open"]))
+        notes = terminal.acknowledged()
+        trial.rows = len(notes)
+        run = str(seen.outcome.get("run") or "")
+        trial.begun = bool(run)
+        if run:
+            try:
+                self._judge_the_data(trial, run, notes)
+            except LabctlError as error:
+                trial.problems.append(f"the run cannot be read: {error}")
+        elif notes:
+            trial.problems.append("rows were acknowledged, and nobody knows the run")
+        return trial
+
+    def _refer(self) -> Reference:
+        terminal = self._start()
+        seen = watch(terminal, self._laboratory)
+        outcome, notes = seen.outcome, terminal.acknowledged()
+        if outcome.get("status") != "finished" or not notes:
+            raise RuntimeError(f"the run that nobody ended did not finish: {outcome}")
+        with open_newest(outcome["run"]) as run:
+            keys, points = frozenset(stored_rows(run)), set_points(run)
+        times = [note["at_s"] - seen.began_s for note in notes]
+        return Reference(seen.ended_s - seen.began_s, times[0], times[-1], keys, points)
+
+    def _instant(self, name: str, seed: int) -> float:
+        """Even seeds: anywhere from the start to a little after the end. Odd ones: where light may be on."""
+        draw = random.Random(f"{name} {seed}").random()
+        if seed % 2 == 0:
+            return draw * _BEYOND * self.reference.duration_s
+        begin_s = max(self.reference.first_s - _BEFORE_LIGHT_S, 0.0)
+        return begin_s + draw * (self.reference.last_s - begin_s)
+
+    def _start(self) -> Terminal:
+        folder = self._folder / f"{self._made:04d}"
+        self._made += 1
+        folder.mkdir()
+        return Terminal(
+            RunRequest(
+                procedure=PROCEDURE,
+                bench=self._laboratory.bench,
+                sample=SAMPLE,
+                parameters=dict(PLANS[PROCEDURE].every),
+                out=str(folder / "runs"),
+                virtual_time=True,
+            ),
+            folder,
+        )
+
+    def _judge_the_data(self, trial: Trial, path: str, notes: list[dict[str, Any]]) -> None:
+        with open_newest(path) as run:
+            status = run.status
+            trial.problems += lost(notes, stored_rows(run))
+        if status == "finished":
+            return
+        trial.resumed = True
+        outcome = resume(path, self._folder)
+        if (outcome.get("status"), outcome.get("safe_state"), outcome["exit"]) != ("finished", "confirmed", 0):
+            what = outcome.get("error") or outcome["complaints"]
+            trial.problems.append(f"{status}, and resuming it did not finish: {what}")
+            return
+        with open_newest(outcome["run"]) as run:
+            stored, points = stored_rows(run), set_points(run)
+        trial.problems += [f"after resuming: {problem}" for problem in lost(notes, stored)]
+        if missing := {key[:2] for key in self.reference.keys} - {key[:2] for key in stored}:
+            trial.problems.append(f"after resuming there is no {sorted(missing)}")
+        if points != self.reference.set_points:
+            trial.problems.append(f"after resuming other set-points: {points}")
+
+
+def _judge_the_bench(trial: Trial, way: Way, *, lit_at_last: bool) -> None:
+    seen = trial.seen
+    if not math.isnan(seen.last_light_s):
+        trial.dark_s = seen.last_light_s - seen.died_s
+    if seen.hit and trial.dark_s > way.within_s:
+        trial.problems.append(f"the shutter was open for {trial.dark_s:.2f} s after the end")
+    if lit_at_last:
+        trial.problems.append("THE SHUTTER IS OPEN")
+    state = seen.outcome.get("safe_state")
+    nothing_opened = state == "not-needed" and math.isnan(seen.last_light_s)
+    if state != "confirmed" and not nothing_opened:
+        trial.problems.append(f"the safe state is {state}: {seen.outcome.get('error')}")
+    if seen.left:
+        trial.problems.append(f"processes that did not end: {', '.join(seen.left)}")
+
+
+def kill_table(ways: Sequence[str], count: int, *, others: int | None = None) -> list[Trial]:
+    """End ``count`` runs in each way; returns the trials.
+
+    :param others: As ``count``, for every way but the first.
+    """
+    trials: list[Trial] = []
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(TemporaryDirectory(prefix="kill-table-"))).resolve()
+        server = LaboratoryServer(load_bench(BENCH), load_sample(SAMPLE), seed=0)
+        table = KillTable(folder, Served(folder, stack.enter_context(server), raw=False))
+        for number, name in enumerate(ways):
+            for seed in range(count if number == 0 or others is None else others):
+                began_s = time.monotonic()
+                trial = table.trial(name, seed)
+                trials.append(trial)
+                took_s = time.monotonic() - began_s
+                sys.stderr.write(f"{trial} ({took_s:.1f} s; {trial.seen.outcome.get('status')})\n")
+    return trials
+
+
+def text_of(trials: Sequence[Trial]) -> str:
+    """Get the table, then every broken promise."""
+    lines = [
+        "| way | trials | hit it alive | with light on | dark after / s: min, median, max | rows acknowledged"
+        " | resumed | broken promises |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for way in dict.fromkeys(trial.way for trial in trials):
+        mine = [trial for trial in trials if trial.way == way]
+        dark = [trial.dark_s for trial in mine if trial.seen.lit and trial.seen.hit]
+        spread = f"{min(dark):.2f}, {statistics.median(dark):.2f}, {max(dark):.2f}" if dark else ""
+        cells = [
+            way,
+            len(mine),
+            sum(trial.seen.hit for trial in mine),
+            sum(trial.seen.lit for trial in mine),
+            spread,
+            sum(trial.rows for trial in mine),
+            sum(trial.resumed for trial in mine),
+            sum(bool(trial.problems) for trial in mine),
+        ]
+        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    return "\n".join([*lines, *(str(trial) for trial in trials if trial.problems)])
