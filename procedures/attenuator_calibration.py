@@ -120,6 +120,9 @@ class AttenuatorCalibration(SweepProcedure):
         bench.pump.attenuator.home()
         bench.pump.prepare()
         self._bench = bench
+
+    def begin(self, bench: Bench) -> None:
+        """No angle has been measured yet."""
         self._darkest: tuple[float, float] | None = None
 
     def streams(self, bench: Bench) -> Streams:

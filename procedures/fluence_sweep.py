@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from labctl.analysis.ase import ThresholdModel, threshold_model
 from labctl.analysis.frames import Frames
 from labctl.analysis.live import live_threshold
-from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, refine_fluences
+from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, gap_fluences, refine_fluences
 from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
 from labctl.bench.spectral_window import SpectralWindow, filter_position, planned_window, require_window
-from labctl.config.bench import BenchConfig
+from labctl.config.bench import BenchConfig, SpectrometerConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import Aborted, InputError, InstrumentError
 from labctl.quantities import EnergyReading, Fluence, Spectrum, excitons_per_particle
@@ -49,6 +49,7 @@ from procedures.sweep.exposure import (
     predicted_peak_rate,
 )
 from procedures.sweep.layout import COSMIC, POINT_COLUMNS, SATURATED, frame_layout, point_layout
+from procedures.sweep.memory import ComingFluences, SweepMemory, fluences_of
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
     RETAKES,
@@ -198,33 +199,35 @@ class FluenceSweep(SweepProcedure):
         """Cool, home, zero; the shutter is closed before and after."""
         config = bench.config
         pump, spectrometer = bench.pump, bench.spectrometer
-        if config.spectrometer is None:
-            raise InputError(f"the bench {config.name!r} has no [spectrometer]", where=config.file)
+        settings = _spectrometer_of(config)
         pump.shutter.shut()
         # The window is known only here: a band that is not in it must not cost the time to cool.
-        centre_nm = self.centre_wavelength or config.spectrometer.centre_wavelength_nm
-        spectrometer.prepare(centre_nm, config.spectrometer.grating, self.filter)
+        centre_nm = self.centre_wavelength or settings.centre_wavelength_nm
+        spectrometer.prepare(centre_nm, settings.grating, self.filter)
         # Shutter closed: beforehand the window was known in part only.
         if (window := self.spectral_window(config)) is not None:
             axis_nm = spectrometer.wavelength_nm
             spectrometer.warnings += require_window(window, float(axis_nm[0]), float(axis_nm[-1]), config)
         check_line_in_window(self._line_nm, spectrometer.wavelength_nm)
         self._band_mask = band_mask(spectrometer.wavelength_nm, self._band_nm(config))
-        spectrometer.start_cooling(config.spectrometer.temperature_c)
+        spectrometer.start_cooling(settings.temperature_c)
         pump.attenuator.home()
         if self.zero_meter:
             pump.prepare()
         self._bench = bench
-        self._cooling_timeout_s = config.spectrometer.cooling_timeout_s
+        self._cooling_timeout_s = settings.cooling_timeout_s
         self._wait_until_cold()
-        self._frames = Frames(config.spectrometer.counts_per_electron)
-        self._rows: list[Mapping[str, Any]] = []
-        self._lines = LiveLines(
-            spectrometer.wavelength_nm,
+
+    def begin(self, bench: Bench) -> None:
+        """Nothing has been measured yet."""
+        settings = _spectrometer_of(bench.config)
+        lines = LiveLines(
+            bench.spectrometer.wavelength_nm,
             self._band_mask,
             pl_below_uj_cm2=math.inf if self.order == "ascending" else _PL_ALONE * self._middle_uj_cm2(),
-            instrument_fwhm_nm=config.spectrometer.instrument_fwhm_nm,
+            instrument_fwhm_nm=settings.instrument_fwhm_nm,
         )
+        self._memory = SweepMemory(Frames(settings.counts_per_electron), lines)
 
     def streams(self, bench: Bench) -> Streams:
         """Rows of the sweep, and dark and scatter frames apart from them."""
@@ -248,7 +251,7 @@ class FluenceSweep(SweepProcedure):
         except ValueError as reason:  # no threshold in the coarse pass, or none the bench can reach around
             log.warning("the fine pass is spread evenly: %s", reason)
             settings = self._even_settings(stage)
-        self._coming[stage.name] = _fluences_of(settings)
+        self._coming.set(stage.name, settings)
         return settings
 
     def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -261,9 +264,35 @@ class FluenceSweep(SweepProcedure):
         return self._measure_emission(point)
 
     def acknowledge(self, entry: Acknowledged) -> None:
-        """Remember the rows of the sweep: auto-exposure follows from them alone."""
-        if entry.point.stage not in {"dark", "scatter"}:
-            self._rows.append(entry.row)
+        """Remember the rows of the sweep."""
+        self._memory.acknowledge(entry)
+
+    def recall(self, entry: Acknowledged, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take a frame or a spectrum of the earlier part as if it had just been measured."""
+        self._memory.recall(entry, arrays)
+        self._memory.acknowledge(entry)
+
+    def is_better_reference(self, best: Acknowledged | None, entry: Acknowledged) -> bool:
+        """The weakest light is the gentlest, and below the threshold the signal is proportional to it."""
+        name = "fluence_uj_cm2"
+        return name in entry.row and (best is None or entry.row[name] <= best.row[name])
+
+    def reference_ratio(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
+        """Compare the band intensity per fluence: the laser may have drifted, and the fluence is measured."""
+        then = before["band_intensity"] / before["fluence_uj_cm2"]
+        return float(now["band_intensity"] / now["fluence_uj_cm2"] / then) if then else None
+
+    def more_settings(
+        self, stage: Stage, settings: Sequence[Mapping[str, Any]], count: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Further fluences in the widest gaps between those that the stage has."""
+        if stage.stream != "points":
+            raise InputError(f"the stage {stage.name!r} takes frames, not points", where="alteration of the run")
+        return self._settings(gap_fluences(fluences_of(settings), count))
+
+    def course_altered(self, stage: Stage, settings: Sequence[Mapping[str, Any]]) -> None:
+        """Know the next fluence beforehand: the exposures of neighbours overlap."""
+        self._coming.set(stage.name, settings)
 
     def analyse(self, run: Any) -> dict[str, Any]:
         """Threshold with interval, other definitions, line, photodamage, from a run in any state."""
@@ -280,7 +309,7 @@ class FluenceSweep(SweepProcedure):
                 state="shutter closed",
                 todo="keep room light out of the spectrograph; cool further; or shorten exposure-max",
             )
-        self._frames.add_dark(frame)
+        self._memory.frames.add_dark(frame)
         return Record(_frame_row(frame, 0.0, 0.0, 0.0), _arrays_of(frame))
 
     def _measure_scatter(self, fluence_uj_cm2: float, exposure_s: float) -> Record:
@@ -303,7 +332,7 @@ class FluenceSweep(SweepProcedure):
         pulses = self._pulses_in(frame)
         energy_j = fluence.pulse_energy_j
         error_j = energy_j * _relative_energy_error(fluence, reading, pulses)
-        self._frames.add_scatter(frame, energy_j, pulses, error_j)
+        self._memory.frames.add_scatter(frame, energy_j, pulses, error_j)
         return Record(_frame_row(frame, energy_j, error_j, pulses), _arrays_of(frame))
 
     def _lit(self, exposure_s: float, accumulations: int) -> tuple[Spectrum, Fluence, EnergyReading]:
@@ -326,20 +355,20 @@ class FluenceSweep(SweepProcedure):
         set_fluence = point.settings["fluence_uj_cm2"]
         angle_deg = pump.set_fluence(set_fluence)
         ladder = self._ladder
-        exposure_s = ladder.choose(predicted_peak_rate(self._rows, set_fluence), bench.spectrometer.detector)
+        exposure_s = ladder.choose(predicted_peak_rate(self._memory.rows, set_fluence), bench.spectrometer.detector)
         with pump.light() as opening:
             spectrum, fluence, reading = self._well_exposed(exposure_s, ladder)
-            peak_rate = self._frames.peak_rate(spectrum, self._band_mask)
+            peak_rate = self._memory.frames.peak_rate(spectrum, self._band_mask)
             before = self._overlap(spectrum, self._exposure_before(spectrum, ladder))
             here = {"fluence_uj_cm2": fluence.uj_cm2, "peak_rate": peak_rate}
             after = self._overlap(spectrum, self._exposure_after(point, spectrum, here, ladder))
         pulses = self._pulses_in(spectrum)
         error = fluence.uj_cm2 * _relative_energy_error(fluence, reading, pulses)
-        signal, variance = self._frames.emission(spectrum, fluence.pulse_energy_j, pulses)
-        common = self._frames.scatter_error(fluence.pulse_energy_j, pulses)
+        signal, variance = self._memory.frames.emission(spectrum, fluence.pulse_energy_j, pulses)
+        common = self._memory.frames.scatter_error(fluence.pulse_energy_j, pulses)
         per_exposure = pulses / spectrum.accumulations
         intensity, intensity_error = band_sum(signal, variance, self._band_mask, per_exposure, common)
-        line = self._lines.measure(signal / pulses, fluence.uj_cm2)
+        line = self._memory.lines.measure(signal / pulses, fluence.uj_cm2)
         row = {
             "stage": point.stage,
             "fluence_set_uj_cm2": set_fluence,
@@ -386,7 +415,9 @@ class FluenceSweep(SweepProcedure):
         """Get the exposure with which to take the spectrum again, or None if it is good enough."""
         if (spectrum.saturated & self._band_mask).any():
             return ladder.shorter(spectrum.exposure_s) if spectrum.exposure_s > ladder.shortest_s * 1.001 else None
-        chosen_s = ladder.choose(self._frames.peak_rate(spectrum, self._band_mask), self._bench.spectrometer.detector)
+        chosen_s = ladder.choose(
+            self._memory.frames.peak_rate(spectrum, self._band_mask), self._bench.spectrometer.detector
+        )
         return chosen_s if chosen_s >= _WEAK * spectrum.exposure_s else None
 
     def _exposure_before(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
@@ -395,34 +426,25 @@ class FluenceSweep(SweepProcedure):
         That is the exposure of the point before. Where it would saturate here and was not foreseen there, the next
         exposure of the ladder has to do.
         """
-        if not self._rows:
+        if not self._memory.rows:
             return None
-        known = (self._rows[-1]["exposure_s"], self._rows[-1]["overlap_next_exposure_s"])
+        known = (self._memory.rows[-1]["exposure_s"], self._memory.rows[-1]["overlap_next_exposure_s"])
         if any(math.isclose(exposure_s, spectrum.exposure_s, rel_tol=1e-3) for exposure_s in known):
             return None
-        longest_s = _NOT_FULL * spectrum.full_scale_counts / self._frames.peak_rate(spectrum, self._band_mask)
+        longest_s = _NOT_FULL * spectrum.full_scale_counts / self._memory.frames.peak_rate(spectrum, self._band_mask)
         return known[0] if known[0] <= longest_s else ladder.beside(spectrum.exposure_s, longest_s)
 
     def _exposure_after(
         self, point: Point, spectrum: Spectrum, here: Mapping[str, Any], ladder: ExposureLadder
     ) -> float | None:
         """Get the exposure of the next point if it will be shorter: this one would saturate there."""
-        following = self._fluence_after(point)
+        following = self._coming.after(point.stage, point.settings["fluence_uj_cm2"])
         if following is None:
             return None
-        next_s = ladder.choose(predicted_peak_rate([*self._rows, here], following), self._bench.spectrometer.detector)
+        next_s = ladder.choose(
+            predicted_peak_rate([*self._memory.rows, here], following), self._bench.spectrometer.detector
+        )
         return next_s if next_s < spectrum.exposure_s * 0.999 else None
-
-    def _fluence_after(self, point: Point) -> float | None:
-        """Get the fluence of the next point, or None where it is not known yet."""
-        stages = list(self._coming)
-        coming = self._coming[point.stage]
-        number = coming.index(point.settings["fluence_uj_cm2"]) + 1
-        if number < len(coming):
-            return coming[number]
-        place = stages.index(point.stage) + 1
-        following = self._coming[stages[place]] if place < len(stages) else ()
-        return following[0] if following else None
 
     def _overlap(self, spectrum: Spectrum, exposure_s: float | None) -> tuple[float, float]:
         """Measure once more at another exposure; returns it and the ratio of rates, that one over the spectrum's.
@@ -432,7 +454,7 @@ class FluenceSweep(SweepProcedure):
         if exposure_s is None:
             return math.nan, math.nan
         other = self._bench.spectrometer.acquire(exposure_s, 1, stop=self.stop_event)
-        rates = [self._frames.band_rate(one, self._band_mask) for one in (other, spectrum)]
+        rates = [self._memory.frames.band_rate(one, self._band_mask) for one in (other, spectrum)]
         return other.exposure_s, rates[0] / rates[1] if rates[1] else math.nan
 
     def _wait_until_cold(self) -> None:
@@ -465,7 +487,7 @@ class FluenceSweep(SweepProcedure):
             lowest = sorted(fluences)[: self.return_points]
             stages.append(listed_stage("return", self._settings(lowest), light))
         # An adaptive stage is entered when its points are known; its place is kept.
-        self._coming = {stage.name: _fluences_of(stage.settings or ()) for stage in stages}
+        self._coming = ComingFluences({stage.name: fluences_of(stage.settings or ()) for stage in stages})
         return stages
 
     def _settings(self, fluences: Sequence[float] | NDArray[np.float64]) -> tuple[Mapping[str, Any], ...]:
@@ -474,7 +496,7 @@ class FluenceSweep(SweepProcedure):
 
     def _even_settings(self, stage: Stage) -> Sequence[Mapping[str, Any]]:
         """No threshold was seen: spend the fine pass evenly over what the coarse pass covered."""
-        measured = [row["fluence_set_uj_cm2"] for row in self._rows]
+        measured = [row["fluence_set_uj_cm2"] for row in self._memory.rows]
         return self._settings(np.geomspace(min(measured), max(measured), stage.max_points))
 
     def _complete(self, bench: BenchConfig, sample: SampleConfig | None) -> None:
@@ -538,8 +560,10 @@ class FluenceSweep(SweepProcedure):
         return excitons_per_particle(fluence_uj_cm2, self.cross_section, self._bench.pump.wavelength_nm)
 
 
-def _fluences_of(settings: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
-    return tuple(entry["fluence_uj_cm2"] for entry in settings)
+def _spectrometer_of(config: BenchConfig) -> SpectrometerConfig:
+    if config.spectrometer is None:
+        raise InputError(f"the bench {config.name!r} has no [spectrometer]", where=config.file)
+    return config.spectrometer
 
 
 def _relative_energy_error(fluence: Fluence, reading: EnergyReading, pulses: float) -> float:

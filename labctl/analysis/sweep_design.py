@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -51,6 +53,23 @@ def refine_fluences(threshold: float, points: int = 24, low: float = 0.0, high: 
     ]
     # Rounding in geomspace may step over a hard limit by one unit in the last place.
     return np.clip(np.concatenate(parts), bottom, top)
+
+
+def gap_fluences(fluences: Sequence[float], count: int) -> NDArray[np.float64]:
+    """Return ``count`` ascending fluences that halve, in logarithm, the widest gaps between those there are.
+
+    :param fluences: At least two different ones, > 0. :raises ValueError: If there are fewer.
+    """
+    known = sorted({float(value) for value in fluences})
+    if len(known) < 2 or known[0] <= 0 or count < 0:
+        raise ValueError(f"gaps need at least two different fluences > 0, got {known}")
+    new: list[float] = []
+    for _ in range(count):
+        place = int(np.argmax(np.diff(np.log(known))))
+        middle = float(np.sqrt(known[place] * known[place + 1]))
+        known.insert(place + 1, middle)
+        new.append(middle)
+    return np.sort(new)
 
 
 def _share_out(points: int, edges: NDArray[np.float64]) -> tuple[int, int, int]:

@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -134,6 +135,12 @@ class Spectrometer:
         self._locked = False
         self._centre_nm: float | None = None
         self._true_exposures_s: dict[float, float] = {}
+
+    def replace(self, old: object, new: Any) -> None:
+        """Use another object for an instrument that was connected anew."""
+        for owner, name in ((self, "spectrograph"), (self, "detector"), (self.filters, "wheel")):
+            if owner is not None and getattr(owner, name) is old:
+                setattr(owner, name, new)
 
     def prepare(self, centre_nm: float, grating: int, filter_name: str | None = None) -> None:
         """Select filter, grating and centre wavelength, read them back, and build the wavelength axis.

@@ -42,22 +42,39 @@ def demo(out: OutOption = "runs", seed: SeedOption = 0, as_json: Json = False) -
 
 @app.command()
 def run(
-    procedure: Annotated[str, typer.Argument(help="A procedure; `labctl procedures` lists them.")],
-    bench: BenchOption,
+    procedure: Annotated[str | None, typer.Argument(help="A procedure; `labctl procedures` lists them.")] = None,
+    bench: Annotated[str | None, typer.Option("--bench", help="A bench file, or the name of a shipped one.")] = None,
     sets: SetOption = [],  # noqa: B006 - Typer copies it
     sample: SampleOption = None,
-    out: OutOption = "runs",
-    spot: Annotated[str, typer.Option(help="Name of the spot on the sample, for the exposure ledger.")] = "1",
-    seed: SeedOption = 0,
+    out: Annotated[
+        str | None, typer.Option("--out", help="Folder in which runs are kept; `runs` if not given.")
+    ] = None,
+    spot: Annotated[str | None, typer.Option(help="Name of the spot on the sample, for the exposure ledger.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of the simulated laboratory.")] = None,
     virtual_time: Annotated[bool, typer.Option("--virtual-time", help="Simulated benches only: do not wait.")] = False,
+    resume: Annotated[
+        str | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that broke off.")
+    ] = None,
+    again: Annotated[
+        str | None, typer.Option("--again", metavar="RUN", help="Repeat a run from its provenance.")
+    ] = None,
+    retries: Annotated[int | None, typer.Option(min=0, max=10, help="Further tries of a point that fails.")] = None,
+    on_failure: Annotated[
+        str | None, typer.Option(help="After the last try: abort, or skip (and mark) the point.")
+    ] = None,
     detach: Annotated[bool, typer.Option("--detach", help="Return once the run has started.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Run a procedure on a bench: check, measure, leave the bench safe, seal, analyse, report."""
-    from labctl.cli.run import make_request, run_to_end, start_detached
+    """Run a procedure on a bench: check, measure, leave the bench safe, seal, analyse, report.
 
-    request = make_request(
-        procedure, bench, sets, sample=sample, out=out, spot=spot, seed=seed, virtual_time=virtual_time
+    `labctl run --resume RUN` goes on with a run at its first point that was not acknowledged; `labctl run --again RUN`
+    repeats one.
+    """
+    from labctl.cli.ask import Asked, request_of
+    from labctl.cli.run import run_to_end, start_detached
+
+    request = request_of(
+        Asked(procedure, bench, tuple(sets), sample, out, spot, seed, virtual_time, resume, again, retries, on_failure)
     )
     runner = start_detached if detach else run_to_end
     raise typer.Exit(runner(request, as_json=as_json))
@@ -79,6 +96,38 @@ def plan(
 
     request = make_request(procedure, bench, sets, sample=sample, out=out, spot=spot, seed=0, virtual_time=False)
     raise typer.Exit(show_plan(request, as_json=as_json))
+
+
+@app.command()
+def campaign(
+    file: Annotated[str, typer.Argument(metavar="FILE", help="A campaign file, or the name of a shipped one.")],
+    out: OutOption = "runs",
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of runs that name none.")] = None,
+    virtual_time: Annotated[bool, typer.Option("--virtual-time", help="Simulated benches only: do not wait.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with a campaign that broke off.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Run many runs, one after another; never on after an unconfirmed safe state."""
+    from labctl.cli.campaign import campaign as command
+
+    raise typer.Exit(command(file, out=out, seed=seed, virtual_time=virtual_time, resume=resume, as_json=as_json))
+
+
+@app.command()
+def dose(
+    directory: Annotated[str, typer.Argument(metavar="DIR", help="Folder in which runs are kept.")] = "runs",
+    sample: Annotated[str | None, typer.Option("--sample", help="Only this sample.")] = None,
+    spot: Annotated[str | None, typer.Option("--spot", help="Only spots of this name.")] = None,
+    bench: Annotated[
+        str | None, typer.Option("--bench", help="Show what is left of this bench's dose per spot.")
+    ] = None,
+    settle: Annotated[bool, typer.Option("--settle", help="Enter the light that runs that died still owe.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show what every spot of every sample has received: pulses, fluence, dose, time in the light."""
+    from labctl.cli.dose import dose as command
+
+    raise typer.Exit(command(directory, sample=sample, spot=spot, bench=bench, settle=settle, as_json=as_json))
 
 
 @app.command()
@@ -134,6 +183,41 @@ def abort(run: RunArgument, as_json: Json = False) -> None:
     from labctl.cli.runs import abort as command
 
     raise typer.Exit(command(run, as_json=as_json))
+
+
+@app.command()
+def pause(
+    run: RunArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the journal.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Pause a run that goes on elsewhere: after the present point, with the shutter closed."""
+    from labctl.cli.steer import pause as command
+
+    raise typer.Exit(command(run, reason, as_json=as_json))
+
+
+@app.command("continue")
+def go_on(run: RunArgument, as_json: Json = False) -> None:
+    """Let a paused run go on; every instrument is set up anew first."""
+    from labctl.cli.steer import go_on as command
+
+    raise typer.Exit(command(run, as_json=as_json))
+
+
+@app.command()
+def alter(
+    run: RunArgument,
+    stage: Annotated[str, typer.Option(help="Name of the stage; the one that is running if not given.")] = "",
+    extend: Annotated[int | None, typer.Option(min=1, help="So many points more.")] = None,
+    shorten: Annotated[int | None, typer.Option(min=1, help="So many of the coming points fewer.")] = None,
+    every: Annotated[str | None, typer.Option(metavar="TIME", help="Time between points, e.g. '10 min'.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Extend, shorten or re-time a run that goes on elsewhere; the change is journalled."""
+    from labctl.cli.steer import alter as command
+
+    raise typer.Exit(command(run, stage, extend=extend, shorten=shorten, every=every, as_json=as_json))
 
 
 @app.command()

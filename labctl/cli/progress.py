@@ -75,6 +75,9 @@ class RunProgress:
         if kind == "safe_state":
             self._line(f"the engine is gone; safe state {event['state']}")
             return
+        if kind == "noticed":
+            self._line(str(event["text"]))
+            return
         if kind == "started":
             self._time = TimeLeft(event["stages"], event["start_up_s"], virtual_time=event["virtual_time"])
             if event["simulated"]:

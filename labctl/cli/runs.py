@@ -58,22 +58,28 @@ def show_one(run: str, *, as_json: bool) -> int:
 
 def abort(run: str, *, as_json: bool) -> int:
     """Ask the engine of a run to end it safely."""
-    with open_run(_existing(run)) as opened:
-        if opened.status != "running":
-            raise InputError(f"the run is not going: it is {opened.status}", where=str(opened.path))
-        answer = _ask(opened, "abort", reason="`labctl abort`")
-    if answer is None or "error" in answer:
-        raise InputError(
-            f"the engine of the run does not answer{': ' + answer['error'] if answer else ''}",
-            where=str(run),
-            state="the run goes on",
-            todo="try again in a moment: it may be sealing",
-        )
+    ask_engine(run, "abort", reason="`labctl abort`")
     if as_json:
         print_json({"run": run, "aborting": True})
     else:
         show("aborting: the run ends as soon as it can, then the bench is made safe")
     return 0
+
+
+def ask_engine(run: str, command: str, **data: Any) -> dict[str, Any]:
+    """Send a command to the engine of a run that goes, and return its answer; raises InputError."""
+    with open_run(_existing(run)) as opened:
+        if opened.status != "running":
+            raise InputError(f"the run is not going: it is {opened.status}", where=str(opened.path))
+        answer = _ask(opened, command, **data)
+    if answer is None or "error" in answer:
+        raise InputError(
+            str(answer["error"]) if answer else "the engine of the run does not answer",
+            where=str(run),
+            state="the run goes on",
+            todo="" if answer else "try again in a moment: it may be sealing",
+        )
+    return answer
 
 
 def add_note(run: str, text: str, *, as_json: bool) -> int:

@@ -19,6 +19,7 @@ from typing import Any
 
 from labctl.bench.bench import Bench
 from labctl.bench.light import LightOnSample
+from labctl.bench.recovery import Recovery
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
@@ -26,20 +27,24 @@ from labctl.job_object import bind_children
 from labctl.processes import end_signals
 from labctl.roles import SafeStep
 from labctl.run.awake import keep_awake
+from labctl.run.conduct import Conduct
+from labctl.run.earlier import REFERENCE, Earlier
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.light import write_ledger
+from labctl.run.notices import in_words, warnings_of
 from labctl.run.operator import PATIENCE_S, OperatorDesk
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.preflight import preflight, require
 from labctl.run.procedure import Record, Streams
-from labctl.run.provenance import instruments, run_header
+from labctl.run.provenance import instruments, resumption, run_header
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.run.safe_program import can_harm, safety_roles
+from labctl.run.steering import Steering, read_alteration
 from labctl.store.journal import Journal
-from labctl.store.naming import RunPaths, allocate_run
+from labctl.store.naming import RunPaths, allocate_run, paths_of
 from labctl.store.results import add_note
 
 log = logging.getLogger(__name__)
@@ -68,15 +73,18 @@ class Engine:
         self.stop = threading.Event()
         self.clock: Clock = VirtualClock() if prepared.request.virtual_time else RealClock()
         self._real = RealClock()
+        self._began_s = self.clock.now()
         self._await_front = await_front and prepared.request.lease
         self._signalled = ""
         self._stop_reason = ""
         self._last_publish_s = -math.inf
         self._last_ledger_s = -math.inf
         self._unledgered: list[LightOnSample] = []
+        self._noticed: list[tuple[str, Mapping[str, Any]]] = []
         self._spot_dose_j_cm2 = 0.0
         self._progress: dict[str, Any] = {"phase": "opening", "done": 0, "planned": 0}
         self._expected_s = _OPENING_S
+        self.steering = Steering()
         self._desk = OperatorDesk(lambda event: self._endpoint.publish(event), self._record_operator, self.stop)
         self._endpoint = Endpoint(
             {
@@ -84,6 +92,9 @@ class Engine:
                 "answer": self._desk.on_answer,
                 "note": self._on_note,
                 "status": self._on_status,
+                "pause": self._on_pause,
+                "continue": self._on_continue,
+                "alter": self._on_alter,
             },
             lambda: self.abort("the front that started the run is gone"),
         )
@@ -125,15 +136,15 @@ class Engine:
         self.guard.say("instruments", open=False, standby=standby)
         checked = preflight(self.prepared)
         require(checked)
-        plan = checked.plan
+        earlier = self.prepared.earlier
+        plan = checked.plan if earlier is None else earlier.plan
         self._spot_dose_j_cm2 = checked.spot_dose_j_cm2
-        paths = self._allocate()
+        paths = self._allocate() if earlier is None else paths_of(earlier.journal)
         outcome = Outcome(self.prepared.simulated, run=str(paths.sealed))
-        outcome.points = {"done": 0, "planned": plan.max_points}
+        outcome.points = {"done": earlier.points if earlier is not None else 0, "planned": plan.max_points}
         outcome.warnings.extend(checked.warnings)
-        self._progress["planned"] = plan.max_points
-        header = run_header(paths.sealed.stem, self.prepared, plan, self._real.wall())
-        journal = Journal.create(paths.journal, header, group_commit_s=self.prepared.procedure.GROUP_COMMIT_S)
+        self._progress |= outcome.points
+        journal = self._open_journal(paths, plan, earlier)
         self._journal = journal
         self._say_started(outcome, plan)
         try:
@@ -151,6 +162,18 @@ class Engine:
         date = datetime.fromtimestamp(self._real.wall()).date()
         return allocate_run(Path(self.prepared.request.out).absolute(), self.prepared.procedure.NAME, sample, date)
 
+    def _open_journal(self, paths: RunPaths, plan: Plan, earlier: Earlier | None) -> Journal:
+        """Begin a journal, or take up that of the run that is resumed."""
+        group_commit_s = self.prepared.procedure.GROUP_COMMIT_S
+        if earlier is None:
+            header = run_header(paths.sealed.stem, self.prepared, plan, self._real.wall())
+            return Journal.create(paths.journal, header, group_commit_s=group_commit_s)
+        self._began_s = self.clock.now() - earlier.resumes_at_s
+        journal = Journal.open(paths.journal, group_commit_s=group_commit_s)
+        journal.set_status("running", **self._times(), resumed=True)
+        journal.event("resumed", resumption(earlier, self.prepared), **self._times())
+        return journal
+
     def _say_started(self, outcome: Outcome, plan: Plan) -> None:
         stages = {stage.name: {"max_points": stage.max_points, "point_s": stage.point_s} for stage in plan.stages}
         started = {
@@ -165,14 +188,13 @@ class Engine:
 
     def _measure(self, journal: Journal, plan: Plan, outcome: Outcome) -> None:
         """Open the bench, run the plan, and leave the bench safe; whatever happens is written into the outcome."""
-        started_s = self.clock.now()
         error: LabctlError | None = None
         outcome.status = "finished"
         try:
-            journal.event("endpoint", {"address": self._endpoint.address}, **self._times(started_s))
+            journal.event("endpoint", {"address": self._endpoint.address}, **self._times())
             self._wait_for_front()
             self._wait_for_standby()
-            bench = self._open_bench(journal, started_s)
+            bench = self._open_bench(journal)
             self._measure_points(bench, journal, plan, outcome)
         except Aborted as aborted:
             outcome.status, error = "aborted", aborted
@@ -188,10 +210,10 @@ class Engine:
             error.state = error.state or f"safe state {outcome.safe_state}; {outcome.points['done']} points stored"
             outcome.error = error.as_dict()
         outcome.exit_code = _exit_code(outcome, error)
-        self._record_end(journal, started_s, outcome)
+        self._record_end(journal, outcome)
 
-    def _times(self, started_s: float) -> dict[str, float]:
-        return {"t_s": self.clock.now() - started_s, "wall_s": self.clock.wall()}
+    def _times(self) -> dict[str, float]:
+        return {"t_s": self.clock.now() - self._began_s, "wall_s": self.clock.wall()}
 
     def _wait_for_front(self) -> None:
         """A run that a front holds by a lease does not begin before that front is there to end it."""
@@ -211,7 +233,7 @@ class Engine:
                 todo="see what keeps this computer so busy; try again",
             )
 
-    def _open_bench(self, journal: Journal, started_s: float) -> Bench:
+    def _open_bench(self, journal: Journal) -> Bench:
         request, roles = self.prepared.request, self.prepared.procedure.roles_on(self.prepared.bench)
         self.guard.say("instruments", open=True, standby=bool(safety_roles(self.prepared.bench)))
         self._bench = bench = Bench.open(
@@ -225,7 +247,7 @@ class Engine:
             operator=self._ask_operator,
             record_by_hand=self._record_operator,
         )
-        journal.event("instruments", instruments(bench), **self._times(started_s))
+        journal.event("instruments", instruments(bench), **self._times())
         return bench
 
     def _measure_points(self, bench: Bench, journal: Journal, plan: Plan, outcome: Outcome) -> None:
@@ -234,12 +256,27 @@ class Engine:
         self.expect(plan.start_up_s * 4 + _OPENING_S)
         procedure.stop_event = self.stop
         procedure.prepare(bench)
+        procedure.begin(bench)
         self._declare(journal, procedure.streams(bench))
-        loop = procedure.make_loop(plan, bench, journal, self.clock, stop=self.stop, observer=self)
+        conduct = self._conduct(bench)
+        loop = procedure.make_loop(plan, bench, journal, self.clock, stop=self.stop, observer=self, conduct=conduct)
         try:
             loop.run()
         finally:
             outcome.points = {"done": loop.done, "planned": loop.planned}
+            outcome.warnings.extend(warnings_of(self._noticed))
+
+    def _conduct(self, bench: Bench) -> Conduct:
+        procedure, asked = self.prepared.procedure, self.prepared.request.on_failure
+        return Conduct(
+            policy=asked or procedure.FAILURES,
+            overrides=asked is not None,
+            keeper=Recovery(bench),
+            set_up=lambda: procedure.prepare(bench),
+            interlocks=bench.watch,
+            steering=self.steering,
+            earlier=self.prepared.earlier,
+        )
 
     def _leave_safe(self, outcome: Outcome, error: LabctlError | None) -> None:
         """Make safe what is open, read it back, close it."""
@@ -269,9 +306,9 @@ class Engine:
         except LabctlError as error:
             outcome.warnings.append(f"{error.what}; {error.state}")
 
-    def _record_end(self, journal: Journal, started_s: float, outcome: Outcome) -> None:
+    def _record_end(self, journal: Journal, outcome: Outcome) -> None:
         """Write safe state and status into the journal; a disk that is full must not hide what happened."""
-        times = self._times(started_s)
+        times = self._times()
         try:
             journal.event("safe_state", {**outcome.safe_report, "state": outcome.safe_state}, **times)
             if outcome.error is not None:
@@ -284,6 +321,9 @@ class Engine:
     def _declare(self, journal: Journal, streams: Streams) -> None:
         for name, layout in streams.layouts.items():
             journal.add_stream(name, layout)
+        main = streams.layouts.get(self.prepared.procedure.DEFAULT_PLOT.stream)
+        if self.prepared.earlier is not None and main is not None:
+            journal.add_stream(REFERENCE, main)
         for name, (values, unit) in streams.axes.items():
             journal.set_axis(name, values, unit)
 
@@ -314,6 +354,17 @@ class Engine:
     def _record_operator(self, entry: Mapping[str, Any]) -> None:
         if self._journal is not None:
             self._journal.event("operator", dict(entry), t_s=self.clock.now(), wall_s=self.clock.wall())
+
+    def altered(self, planned: int) -> None:
+        """The run has another number of points from now on (Observer)."""
+        self._progress["planned"] = planned
+        self._publish_now("altered", planned=planned)
+
+    def noticed(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Something happened that is no point (Observer): the fronts are told, and the outcome says so."""
+        self._noticed.append((kind, data))
+        self._progress["paused"] = kind == "paused" or (self._progress.get("paused", False) and kind != "continued")
+        self._publish_now("noticed", notice=kind, data=dict(data), text=in_words(kind, data))
 
     def progress(self, percent: float) -> None:
         """A procedure that counts for itself says how far it is, in percent (Observer); goes with the next event."""
@@ -361,6 +412,27 @@ class Engine:
 
     def _on_status(self, message: dict[str, Any]) -> dict[str, Any]:
         return {**self._progress, "aborting": self.stop.is_set(), "question": self._desk.question}
+
+    def _on_pause(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._require_steerable()
+        self.steering.pause(str(message.get("reason", "")))
+        return {"pausing": "after the present point"}
+
+    def _on_continue(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.steering.go_on()
+        return {"continuing": True}
+
+    def _on_alter(self, message: dict[str, Any]) -> dict[str, Any]:
+        self._require_steerable()
+        self.steering.alter(read_alteration(message.get("alteration") or {}))
+        return {"altering": "after the present point"}
+
+    def _require_steerable(self) -> None:
+        if self.prepared.procedure.OWN_INSTRUMENTS:
+            raise InputError(
+                f"{self.prepared.procedure.NAME} takes its points by itself: it can be aborted, not steered",
+                state="the run goes on as it was",
+            )
 
     def _on_note(self, message: dict[str, Any]) -> dict[str, Any]:
         journal = self._journal

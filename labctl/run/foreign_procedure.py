@@ -24,9 +24,9 @@ from labctl.bench.safe import RoleStep
 from labctl.clock import Clock
 from labctl.errors import Aborted, InputError, LabctlError
 from labctl.roles import SafeStep
+from labctl.run.contracts import Observer
 from labctl.run.foreign_rows import ForeignRows, rows_of_batch
 from labctl.run.plan import Plan, Point, Stage
-from labctl.run.point_loop import Observer
 from labctl.run.procedure import DefaultPlot, Record, Streams, SweepProcedure
 from labctl.run.pymeasure_bridge import (
     connect,
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from labctl.bench.bench import Bench
     from labctl.config.bench import BenchConfig
     from labctl.config.sample import SampleConfig
+    from labctl.run.conduct import Conduct
     from labctl.store.run import Run
 
 log = logging.getLogger(__name__)
@@ -99,9 +100,17 @@ class ForeignProcedure(SweepProcedure):
         return Streams({})
 
     def make_loop(
-        self, plan: Plan, bench: Bench, journal: Journal, clock: Clock, *, stop: threading.Event, observer: Observer
+        self,
+        plan: Plan,
+        bench: Bench,
+        journal: Journal,
+        clock: Clock,
+        *,
+        stop: threading.Event,
+        observer: Observer,
+        conduct: Conduct,
     ) -> ForeignLoop:
-        """Make what runs startup, execute and shutdown."""
+        """Make what runs startup, execute and shutdown; it is conducted by itself alone."""
         return ForeignLoop(self, plan.stages[0], journal, clock, stop=stop, observer=observer)
 
     def analyse(self, run: Run) -> dict[str, Any]:

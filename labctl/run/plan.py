@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from labctl.run.policy import FailurePolicy
+
 
 @dataclass(frozen=True, slots=True)
 class Point:
@@ -15,12 +17,14 @@ class Point:
     :param stage: Name of its stage.
     :param settings: What to set, by name; names carry their unit.
     :param schedule_s: Planned moment since the start of the run, in s, from the plan alone.
+    :param due_s: Moment before which it must not begin, in s since the start of the run; None if it need not wait.
     """
 
     index: int
     stage: str
     settings: Mapping[str, Any]
     schedule_s: float
+    due_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ class Stage:
     :param dose_j_cm2: Upper bound of the dose on the sample spot, in J/cm².
     :param open_s: Upper bound of the time with light on the sample, in s.
     :param longest_point_s: Expected duration of the longest point in s, where it is far above that of most.
+    :param times_s: When each point is due, in s since the stage began, ascending; None where one follows the other.
+    :param on_failure: What is done when a point of this stage fails; that of the procedure if None.
+    :param essential: Whether nothing after it makes sense without these points: they are never skipped.
     """
 
     name: str
@@ -48,11 +55,51 @@ class Stage:
     dose_j_cm2: float = 0.0
     open_s: float = 0.0
     longest_point_s: float = 0.0
+    times_s: tuple[float, ...] | None = None
+    on_failure: FailurePolicy | None = None
+    essential: bool = False
 
     @property
     def adaptive(self) -> bool:
         """Get whether the points depend on what was measured before."""
         return self.settings is None
+
+    @property
+    def duration_s(self) -> float:
+        """Get the expected duration in s: the points one after the other, or the last of them when it is due."""
+        one_after_other_s = self.max_points * self.point_s
+        return max(one_after_other_s, self.times_s[-1] + self.point_s) if self.times_s else one_after_other_s
+
+    def as_dict(self) -> dict[str, Any]:
+        """The stage as JSON-serialisable data."""
+        return {
+            "name": self.name,
+            "stream": self.stream,
+            "max_points": self.max_points,
+            "adaptive": self.adaptive,
+            "point_s": self.point_s,
+            "settings": [dict(entry) for entry in self.settings] if self.settings is not None else None,
+            "bounds": {name: list(pair) for name, pair in self.bounds.items()},
+            "dose_j_cm2": self.dose_j_cm2,
+            "open_s": self.open_s,
+            "longest_point_s": self.longest_point_s,
+            "times_s": list(self.times_s) if self.times_s is not None else None,
+            "on_failure": self.on_failure.model_dump() if self.on_failure is not None else None,
+            "essential": self.essential,
+        }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Stage:
+        """Read what :meth:`as_dict` wrote; raises KeyError, TypeError or ValueError for anything else."""
+        known = {key: value for key, value in data.items() if key != "adaptive"}
+        if known["settings"] is not None:
+            known["settings"] = tuple(dict(entry) for entry in known["settings"])
+        if known["times_s"] is not None:
+            known["times_s"] = tuple(known["times_s"])
+        if known["on_failure"] is not None:
+            known["on_failure"] = FailurePolicy.model_validate(known["on_failure"])
+        known["bounds"] = {name: (pair[0], pair[1]) for name, pair in known["bounds"].items()}
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -78,7 +125,7 @@ class Plan:
     @property
     def duration_s(self) -> float:
         """Get the expected duration in s, adaptive stages taken at their bound."""
-        return self.start_up_s + sum(stage.max_points * stage.point_s for stage in self.stages)
+        return self.start_up_s + sum(stage.duration_s for stage in self.stages)
 
     @property
     def dose_j_cm2(self) -> float:
@@ -103,19 +150,7 @@ class Plan:
     def as_dict(self) -> dict[str, Any]:
         """The plan as JSON-serialisable data."""
         return {
-            "stages": [
-                {
-                    "name": stage.name,
-                    "stream": stage.stream,
-                    "max_points": stage.max_points,
-                    "adaptive": stage.adaptive,
-                    "point_s": stage.point_s,
-                    "bounds": {name: list(pair) for name, pair in stage.bounds.items()},
-                    "dose_j_cm2": stage.dose_j_cm2,
-                    "open_s": stage.open_s,
-                }
-                for stage in self.stages
-            ],
+            "stages": [stage.as_dict() for stage in self.stages],
             "start_up_s": self.start_up_s,
             "max_points": self.max_points,
             "duration_s": self.duration_s,
@@ -124,3 +159,8 @@ class Plan:
             "bounds": {name: list(pair) for name, pair in self.bounds.items()},
             "warnings": list(self.warnings),
         }
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Plan:
+        """Read the stages of what :meth:`as_dict` wrote; raises KeyError, TypeError or ValueError for anything else."""
+        return cls(tuple(Stage.from_dict(stage) for stage in data["stages"]), float(data["start_up_s"]))

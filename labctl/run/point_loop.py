@@ -3,90 +3,33 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
 
 from labctl.clock import Clock
-from labctl.errors import Aborted, InputError, InstrumentError
+from labctl.errors import Aborted, InputError
+from labctl.run.attempts import Attempts
+from labctl.run.conduct import Conduct
+from labctl.run.contracts import Announcer, Observer, RowStore
+from labctl.run.course import Course
+from labctl.run.earlier import REFERENCE
+from labctl.run.pauses import Pauses
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.record import Acknowledged, Record
+from labctl.store.run import Run, open_run
 
 if TYPE_CHECKING:
     from labctl.run.procedure import SweepProcedure
 
-
-class Announcer(Protocol):
-    """Whoever wants to know which point comes next; a bench is one."""
-
-    def announce(self, point: int, attempt: int, schedule_s: float) -> None:
-        """Say which point is measured next."""
-        ...
-
-
-class RowStore(Protocol):
-    """Where rows and events go; a journal is one."""
-
-    def append(
-        self,
-        stream: str,
-        *,
-        point: int,
-        attempt: int,
-        t_s: float,
-        wall_s: float,
-        row: Mapping[str, Any],
-        arrays: Mapping[str, Any] | None = None,
-    ) -> None:
-        """Store one record."""
-        ...
-
-    def event(self, kind: str, data: Mapping[str, Any], *, t_s: float, wall_s: float) -> None:
-        """Store one event."""
-        ...
-
-    def commit(self) -> None:
-        """Store what is still pending."""
-        ...
-
-
-class Observer(Protocol):
-    """Whoever watches a run from within the engine."""
-
-    def stage(self, stage: Stage, count: int) -> None:
-        """A stage of ``count`` points begins; they are journalled."""
-        ...
-
-    def expect(self, duration_s: float) -> None:
-        """The next sign of progress comes within ``duration_s`` of the run's clock, or the run hangs."""
-        ...
-
-    def done(self, point: Point, record: Record, done: int) -> None:
-        """A point was stored; ``done`` points are stored by now."""
-        ...
-
-    def progress(self, percent: float) -> None:
-        """A procedure that counts its points for itself says how far it is."""
-        ...
-
-
-class Loop(Protocol):
-    """Whatever takes a run through its plan."""
-
-    done: int
-    """Points stored so far."""
-
-    @property
-    def planned(self) -> int:
-        """Get the bound on the number of points, as far as it is known by now."""
-        ...
-
-    def run(self) -> None:
-        """Measure all points; raises Aborted when stopped and whatever an instrument raises."""
-        ...
-
-
 _PATIENCE_FACTOR = 4.0
 _PATIENCE_S = 60.0
+_REVIVAL_S = 600.0
+"""An instrument that is started anew may cool or home for as long as at the beginning."""
+_LOOK_S = 1.0
+"""How often a run that waits looks at its interlocks and at what operators want."""
+_REFERENCE_ATTEMPT = 1000
+"""Attempts from here on are re-measurements of a reference point: their noise is that of no other attempt."""
 
 
 class PointLoop:
@@ -99,6 +42,7 @@ class PointLoop:
     :param clock: Clock of the run.
     :param stop: Set from outside to end the run after the current exposure.
     :param observer: Told of stages, deadlines and points.
+    :param conduct: What is done about failures, interlocks, wishes of operators, and an earlier part.
     """
 
     def __init__(
@@ -111,6 +55,7 @@ class PointLoop:
         *,
         stop: threading.Event,
         observer: Observer,
+        conduct: Conduct | None = None,
     ) -> None:
         self.procedure = procedure
         self.plan = plan
@@ -119,90 +64,188 @@ class PointLoop:
         self.clock = clock
         self.stop = stop
         self.observer = observer
+        self.conduct = conduct or Conduct()
         self.done = 0
-        self._start_s = clock.now()
+        earlier = self.conduct.earlier
+        self._start_s = clock.now() - (earlier.resumes_at_s if earlier is not None else 0.0)
         self._planned = plan.max_points
         self._rows: list[Acknowledged] = []
         self._keep_rows = True
+        self._course = Course(plan, procedure, self._event, earlier)
+        self._attempts = Attempts(self, self.conduct)
+        self._pauses = Pauses(self, self.conduct)
+        self._reference: Acknowledged | None = None
+        self._has_reference = earlier is None
 
     @property
     def planned(self) -> int:
         """Get the bound on the number of points, less what adaptive stages left out."""
         return self._planned
 
+    @property
+    def now_s(self) -> float:
+        """Get the time since the start of the run, in s."""
+        return self.clock.now() - self._start_s
+
     def run(self) -> None:
         """Measure all points; raises Aborted when stopped and whatever an instrument raises."""
-        index = 0
-        schedule_s = self.plan.start_up_s
-        for number, stage in enumerate(self.plan.stages):
-            points = self._points_of(stage, index, schedule_s)
-            self._planned -= stage.max_points - len(points)
-            self._journal_stage(stage, points)
-            # Only adaptive stages look back: a long run without one must not fill the memory.
-            self._keep_rows = any(later.adaptive for later in self.plan.stages[number + 1 :])
-            if not self._keep_rows:
-                self._rows.clear()
-            self.observer.stage(stage, len(points))
-            for point in points:
-                self._measure(point, stage)
-            index += len(points)
-            schedule_s += stage.max_points * stage.point_s
+        with self._earlier_run() as run:
+            for number, stage in enumerate(self.plan.stages):
+                if stage.adaptive:
+                    self.journal.commit()
+                points = self._course.begin(stage, self._rows, self.now_s)
+                self._planned -= stage.max_points - len(points)
+                # Only adaptive stages look back: a long run without one must not fill the memory.
+                self._keep_rows = any(later.adaptive for later in self.plan.stages[number + 1 :])
+                if not self._keep_rows:
+                    self._rows.clear()
+                self.observer.stage(stage, len(points))
+                self._run_stage(stage, points, run)
         self.journal.commit()
 
-    def _points_of(self, stage: Stage, index: int, schedule_s: float) -> list[Point]:
-        settings = stage.settings
-        if settings is None:
-            self.journal.commit()
-            settings = tuple(self.procedure.next_settings(stage, tuple(self._rows)))
-            self._check_bounds(stage, settings)
-        return [
-            Point(index + number, stage.name, entry, schedule_s + number * stage.point_s)
-            for number, entry in enumerate(settings)
-        ]
+    def _run_stage(self, stage: Stage, points: list[Point], run: Run | None) -> None:
+        position = 0
+        while True:
+            if position < len(points) and self._is_known(points[position]):
+                self._recall(points[position], run)
+            else:
+                points = self._attend(stage, points, position)
+                if position == len(points):
+                    break
+                self._measure(stage, points, position)
+            position += 1
+        self._course.end(stage, points)
 
-    @staticmethod
-    def _check_bounds(stage: Stage, settings: Sequence) -> None:
-        if len(settings) > stage.max_points:
-            raise InputError(f"the stage {stage.name!r} wants {len(settings)} points; its bound is {stage.max_points}")
-        for entry in settings:
-            for name, (low, high) in stage.bounds.items():
-                if name in entry and not low <= entry[name] <= high:
-                    raise InputError(
-                        f"the stage {stage.name!r} wants {name} = {entry[name]:g}; its bounds are {low:g} to {high:g}"
-                    )
+    def _attend(self, stage: Stage, points: list[Point], position: int) -> list[Point]:
+        """Heed operators, interlocks and the time of the next point; get the points of the stage as they are then."""
+        while True:
+            points = self._alter(stage, points, position)
+            if position == len(points):
+                return points
+            self.stop_if_asked(points[position])
+            self._pauses.attend(points[position])
+            due_s = points[position].due_s
+            if due_s is None or due_s <= self.now_s:
+                return points
+            self.observer.expect(_LOOK_S * _PATIENCE_FACTOR + _PATIENCE_S)
+            self.clock.wait(self.stop, min(due_s - self.now_s, _LOOK_S))
 
-    def _journal_stage(self, stage: Stage, points: Sequence[Point]) -> None:
-        """Write down what will be done before anything moves, so that a resumed run does the same."""
-        settings = [point.settings for point in points]
-        first = points[0].index if points else None
-        self._event("stage", {"name": stage.name, "stream": stage.stream, "first": first, "points": settings})
+    def _alter(self, stage: Stage, points: list[Point], position: int) -> list[Point]:
+        for alteration in self.conduct.steering.take_alterations():
+            before = len(points)
+            try:
+                points = self._course.alter(stage, points, position, alteration)
+            except InputError as error:
+                self.notice("refused", {"alteration": alteration.model_dump(), "error": error.as_dict()})
+                continue
+            self._planned += len(points) - before
+            self.observer.altered(self._planned)
+        return points
 
-    def _measure(self, point: Point, stage: Stage) -> None:
-        if self.stop.is_set():
-            raise Aborted("the run was stopped on request", where=f"before point {point.index} ({stage.name})")
-        longest_s = max(stage.point_s, stage.longest_point_s)
-        self.observer.expect(longest_s * _PATIENCE_FACTOR + _PATIENCE_S)
-        self.announcer.announce(point.index, 0, point.schedule_s)
-        try:
-            record = self.procedure.measure(point)
-        except InstrumentError as error:
-            error.where = error.where or f"point {point.index} of stage {stage.name!r}"
-            raise
-        self.journal.append(
-            stage.stream,
-            point=point.index,
-            attempt=0,
-            t_s=self.clock.now() - self._start_s,
-            wall_s=self.clock.wall(),
-            row=record.row,
-            arrays=record.arrays,
+    def _measure(self, stage: Stage, points: Sequence[Point], position: int) -> None:
+        point = points[position]
+        if not self._has_reference:
+            self._has_reference = True
+            self._measure_reference()
+        following = points[position + 1].due_s if position + 1 < len(points) else None
+        if self.conduct.earlier is not None and following is not None and following <= self.now_s:
+            self.skip(point, "its time went by while the run was away")
+            return
+        self.expect(stage)
+        taken = self._attempts.measure(point, stage)
+        if taken is None:
+            return
+        record, attempt = taken
+        self._append(stage.stream, point, attempt, record)
+        entry = self._count(point, record)
+        self.procedure.acknowledge(entry)
+        self.observer.done(point, record, self.done)
+
+    def expect(self, stage: Stage) -> None:
+        """Declare how long a point of a stage may take."""
+        self.observer.expect(max(stage.point_s, stage.longest_point_s) * _PATIENCE_FACTOR + _PATIENCE_S)
+
+    def set_up_anew(self) -> None:
+        """Set every role up as before the first point; what was measured is kept."""
+        self.conduct.set_up()
+
+    def expect_revival(self) -> None:
+        """Declare how long it may take to bring instruments back."""
+        self.observer.expect(self.plan.start_up_s * _PATIENCE_FACTOR + _REVIVAL_S)
+
+    def skip(self, point: Point, why: str) -> None:
+        """Leave a point out for good, and say so."""
+        self.notice(
+            "skipped", {"point": point.index, "stage": point.stage, "settings": dict(point.settings), "why": why}
         )
+        self._planned -= 1
+        self.observer.altered(self._planned)
+
+    def stop_if_asked(self, point: Point) -> None:
+        """Raise Aborted if the run is to end."""
+        if self.stop.is_set():
+            raise Aborted("the run was stopped on request", where=f"before point {point.index} ({point.stage})")
+
+    def notice(self, kind: str, data: dict[str, Any]) -> None:
+        """Write an event into the journal and tell the fronts."""
+        self._event(kind, data)
+        self.observer.noticed(kind, data)
+
+    def _count(self, point: Point, record: Record) -> Acknowledged:
         self.done += 1
         entry = Acknowledged(point, record.row)
         if self._keep_rows:
             self._rows.append(entry)
-        self.procedure.acknowledge(entry)
-        self.observer.done(point, record, self.done)
+        return entry
 
-    def _event(self, kind: str, data: dict[str, object]) -> None:
-        self.journal.event(kind, data, t_s=self.clock.now() - self._start_s, wall_s=self.clock.wall())
+    def _append(self, stream: str, point: Point, attempt: int, record: Record) -> None:
+        self.journal.append(
+            stream,
+            point=point.index,
+            attempt=attempt,
+            t_s=self.now_s,
+            wall_s=self.clock.wall(),
+            row=record.row,
+            arrays=record.arrays,
+        )
+
+    def _event(self, kind: str, data: dict[str, Any]) -> None:
+        self.journal.event(kind, data, t_s=self.now_s, wall_s=self.clock.wall())
+
+    def _earlier_run(self) -> AbstractContextManager[Run | None]:
+        earlier = self.conduct.earlier
+        return open_run(earlier.journal) if earlier is not None else nullcontext()
+
+    def _is_known(self, point: Point) -> bool:
+        earlier = self.conduct.earlier
+        return earlier is not None and (point.index in earlier.done or point.index in earlier.skipped)
+
+    def _recall(self, point: Point, run: Run | None) -> None:
+        """Take note of a point that the earlier part acknowledged or skipped."""
+        earlier = self.conduct.earlier
+        if earlier is None or run is None:
+            return
+        if point.index in earlier.skipped:
+            self._planned -= 1
+            return
+        record = earlier.record_of(run, point.index)
+        entry = self._count(point, record)
+        self.procedure.recall(entry, record.arrays)
+        if self.procedure.is_better_reference(self._reference, entry):
+            self._reference = entry
+
+    def _measure_reference(self) -> None:
+        """Measure again a point of the earlier part: what became of laser and sample meanwhile."""
+        earlier, chosen = self.conduct.earlier, self._reference
+        if earlier is None or chosen is None:
+            self.notice("reference", {"point": None, "why": "no point with light had been acknowledged"})
+            return
+        point, before = chosen.point, chosen.row
+        stage = next(stage for stage in self.plan.stages if stage.name == point.stage)
+        attempt = _REFERENCE_ATTEMPT + earlier.resumed
+        self.expect(stage)
+        self.announcer.announce(point.index, attempt, point.schedule_s)
+        record = self.procedure.measure(point)
+        self._append(REFERENCE, point, attempt, record)
+        ratio = self.procedure.reference_ratio(before, record.row)
+        self.notice("reference", {"point": point.index, "stage": point.stage, "ratio": ratio})

@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 from pymeasure.experiment import Metadata, Procedure
 
 from labctl.bench.safe import RoleStep
+from labctl.errors import InputError
+from labctl.run.contracts import Loop, Observer
 from labctl.run.plan import Plan, Point, Stage
-from labctl.run.point_loop import Loop, Observer, PointLoop
+from labctl.run.point_loop import PointLoop
+from labctl.run.policy import FailurePolicy
 from labctl.run.pymeasure_bridge import (
     describe_parameters,
     forget_metadata,
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from labctl.clock import Clock
     from labctl.config.bench import BenchConfig
     from labctl.config.sample import SampleConfig
+    from labctl.run.conduct import Conduct
     from labctl.store.journal import Journal
     from labctl.store.run import Run
 
@@ -88,6 +92,8 @@ class SweepProcedure(Procedure):
     """Points that come faster than this share a commit; 0 acknowledges each point by itself."""
     OWN_INSTRUMENTS: ClassVar[bool] = False
     """Whether it opens instruments by itself, past the bench: no emulator can then stand in for them."""
+    FAILURES: ClassVar[FailurePolicy] = FailurePolicy()
+    """What is done when a point fails, where neither its stage nor the request says otherwise."""
     POINT_BYTES: ClassVar[int] = 512 + 2048 * 5
     """What a point takes on the disk at most, for the preflight; a row and a spectrum with its mask by default."""
 
@@ -161,8 +167,14 @@ class SweepProcedure(Procedure):
         return None
 
     def prepare(self, bench: Bench) -> None:
-        """Bring the instruments into the state in which points can be measured; shutter closed on return."""
+        """Bring the instruments into the state in which points can be measured; shutter closed on return.
+
+        Called again after a failure, a pause or a gap, to set every role anew: what was measured must be kept.
+        """
         raise NotImplementedError
+
+    def begin(self, bench: Bench) -> None:
+        """Make what will hold the measured; called once, after the first :meth:`prepare`."""
 
     def streams(self, bench: Bench) -> Streams:
         """Say what the rows look like; called after :meth:`prepare`, so that sizes of detectors are known."""
@@ -179,11 +191,56 @@ class SweepProcedure(Procedure):
     def acknowledge(self, entry: Acknowledged) -> None:
         """Take note of a point that is on the disk, e.g. for auto-exposure; must not touch instruments."""
 
+    def recall(self, entry: Acknowledged, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take note of a point of the earlier part of a resumed run; must leave what measuring it would have left."""
+        self.acknowledge(entry)
+
+    def is_better_reference(self, best: Acknowledged | None, entry: Acknowledged) -> bool:
+        """Say whether a point is a better one than ``best`` to be measured again when the run is resumed.
+
+        By default the last one of the main stream.
+        """
+        return self.DEFAULT_PLOT.signal in entry.row
+
+    def reference_ratio(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> float | None:
+        """Compare the reference point before and after a gap: signal now over signal then, None if it was 0."""
+        name = self.DEFAULT_PLOT.signal
+        return float(now[name]) / float(before[name]) if before[name] else None
+
+    def more_settings(
+        self, stage: Stage, settings: Sequence[Mapping[str, Any]], count: int
+    ) -> Sequence[Mapping[str, Any]]:
+        """Give the settings of further points, by which an operator extends a stage; raises InputError if it cannot be.
+
+        By default a stage with a schedule goes on as it was.
+
+        :param settings: Of all points that the stage has so far.
+        """
+        if stage.times_s is None or not settings:
+            raise InputError(
+                f"{self.NAME} cannot have more points in its stage {stage.name!r}",
+                where="alteration of the run",
+                state="nothing has changed",
+                todo="begin another run with other parameters",
+            )
+        return [dict(settings[-1])] * count
+
+    def course_altered(self, stage: Stage, settings: Sequence[Mapping[str, Any]]) -> None:
+        """Take note that a stage has other points from now on."""
+
     def make_loop(
-        self, plan: Plan, bench: Bench, journal: Journal, clock: Clock, *, stop: threading.Event, observer: Observer
+        self,
+        plan: Plan,
+        bench: Bench,
+        journal: Journal,
+        clock: Clock,
+        *,
+        stop: threading.Event,
+        observer: Observer,
+        conduct: Conduct,
     ) -> Loop:
         """Make what takes the run through its plan; for procedures that do not measure point by point."""
-        return PointLoop(self, plan, bench, journal, clock, stop=stop, observer=observer)
+        return PointLoop(self, plan, bench, journal, clock, stop=stop, observer=observer, conduct=conduct)
 
     def analyse(self, run: Run) -> dict[str, Any]:
         """Analyse a run, live or old: returns ``{"result": {...}, "warnings": [...], ...}``; needs no bench."""

@@ -14,6 +14,7 @@ from typing import Any
 
 from labctl.bench.bench import Bench
 from labctl.processes import no_window
+from labctl.run.earlier import Earlier
 from labctl.run.plan import Plan
 from labctl.run.pymeasure_bridge import parameter_units
 from labctl.run.request import PreparedRun
@@ -40,7 +41,7 @@ def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> d
         "procedure": procedure.NAME,
         "parameters": {key: list(value) if isinstance(value, tuple) else value for key, value in parameters},
         "parameter_units": parameter_units(procedure),
-        "bench": {"name": bench.name, "file": bench.file},
+        "bench": {"name": bench.name, "file": str(Path(bench.file).absolute())},
         "sample": _sample(prepared),
         "request": request.model_dump(),
         "plan": plan.as_dict(),
@@ -53,6 +54,31 @@ def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> d
         "spectra": plot.spectra,
         "started": datetime.fromtimestamp(wall_s, UTC).isoformat(),
     }
+
+
+def resumption(earlier: Earlier, prepared: PreparedRun) -> dict[str, Any]:
+    """Compose what the journal says when a run goes on: the gap, its cause, and what is other than before."""
+    then = earlier.header.get("provenance", {})
+    calibration = prepared.bench.attenuator_calibration
+    return {
+        "status": earlier.status,
+        "cause": earlier.cause,
+        "gap_s": earlier.gap_s,
+        "points": earlier.points,
+        "bench": _if_other(prepared.bench.text, then.get("files", {}).get("bench")),
+        "calibrations": {
+            "attenuator": _if_other(
+                calibration.text if calibration else "", then.get("calibrations", {}).get("attenuator", "")
+            )
+        },
+        "versions": {"python": sys.version.split()[0], **{name: _version(name) for name in _PACKAGES}},
+        "git": _git(Path(__file__).resolve().parents[2]),
+    }
+
+
+def _if_other(now: str, then: str | None) -> str | None:
+    """Get a text if it is another one than at the beginning of the run."""
+    return now if now != then else None
 
 
 def instruments(bench: Bench) -> dict[str, dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,14 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from labctl.errors import ConfigError, InputError, LabctlError, Problem
+from labctl.run.policy import FailurePolicy
 from labctl.store.windows_names import check_names
 
 if TYPE_CHECKING:
     from labctl.config.bench import BenchConfig
     from labctl.config.sample import SampleConfig
+    from labctl.run.earlier import Earlier
+    from labctl.run.plan import Plan
     from labctl.run.procedure import SweepProcedure
 
 PROCEDURES = "labctl.procedures"
@@ -35,6 +38,9 @@ class RunRequest(BaseModel):
     :param seed: Seed of a simulated laboratory.
     :param virtual_time: Whether to run on the virtual clock.
     :param lease: Whether the death of the front that started it ends the run.
+    :param on_failure: What is done when a point fails; what procedure and stage say if None.
+    :param resume: Path of the run that goes on; the other fields are then those it was begun with.
+    :param again: Path of the run that is repeated from its own provenance.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +54,9 @@ class RunRequest(BaseModel):
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     virtual_time: bool = False
     lease: bool = True
+    on_failure: FailurePolicy | None = None
+    resume: str | None = None
+    again: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,6 +67,21 @@ class PreparedRun:
     procedure: SweepProcedure
     bench: BenchConfig
     sample: SampleConfig | None
+    earlier: Earlier | None = None
+    warnings: tuple[str, ...] = ()
+
+    def plan(self) -> Plan:
+        """Plan the run, or what is left of it if it is resumed; raises InputError.
+
+        The set-points of a resumed run are those it was begun with, whatever its bench file says now.
+        """
+        plan = self.procedure.plan(self.bench, self.sample)
+        if self.earlier is None:
+            return replace(plan, warnings=(*self.warnings, *plan.warnings))
+        from labctl.run.earlier import require_same_course
+
+        require_same_course(self.earlier, plan)
+        return replace(self.earlier.remaining(), warnings=(*self.warnings, *plan.warnings), refusals=plan.refusals)
 
     @property
     def simulated(self) -> bool:
@@ -113,7 +137,9 @@ def prepare(request: RunRequest, procedure: SweepProcedure | None = None) -> Pre
     from labctl.bench.bench import check_resources
     from labctl.config.bench import load_bench
     from labctl.config.sample import load_sample
+    from labctl.run.stored_request import stored_files
 
+    stored = stored_files(request)
     problems: list[Problem] = []
     others: list[LabctlError] = []
     loaded: dict[str, Any] = {}
@@ -121,8 +147,8 @@ def prepare(request: RunRequest, procedure: SweepProcedure | None = None) -> Pre
         "procedure": lambda: (
             procedure_class(request.procedure)(**request.parameters) if procedure is None else procedure
         ),
-        "bench": lambda: load_bench(request.bench),
-        "sample": lambda: load_sample(request.sample) if request.sample else None,
+        "bench": lambda: stored.bench or load_bench(request.bench),
+        "sample": lambda: stored.sample or (load_sample(request.sample) if request.sample else None),
         "out": lambda: check_folder(Path(request.out)),
     }
     for name, loader in loaders.items():
@@ -139,9 +165,16 @@ def prepare(request: RunRequest, procedure: SweepProcedure | None = None) -> Pre
     if others:
         raise InputError("\n".join(str(error) for error in others))
     bench: BenchConfig = loaded["bench"]
-    if loaded["sample"] is None and bench.default_sample is not None:
+    if loaded["sample"] is None and bench.default_sample is not None and not stored.is_stored:
         loaded["sample"] = load_sample(bench.default_sample)
-    prepared = PreparedRun(request, loaded["procedure"], bench, loaded["sample"])
+    prepared = PreparedRun(
+        request, loaded["procedure"], bench, loaded["sample"], stored.earlier, stored.warnings(bench)
+    )
+    if stored.earlier is not None and prepared.procedure.OWN_INSTRUMENTS:
+        raise InputError(
+            f"{prepared.procedure.NAME} takes its points by itself and cannot go on in the middle",
+            todo="repeat the run with `labctl run --again RUN`",
+        )
     check_roles(prepared.procedure, prepared.bench)
     check_resources(prepared.bench, virtual=request.virtual_time)
     if request.virtual_time and prepared.procedure.OWN_INSTRUMENTS:

@@ -28,9 +28,10 @@ from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.errors import Aborted, InputError, LabctlError
 from labctl.roles import SafeStep
+from labctl.run.contracts import Loop
 from labctl.run.light import write_ledger
 from labctl.run.plan import Point, Stage
-from labctl.run.point_loop import Loop, PointLoop
+from labctl.run.point_loop import PointLoop
 from labctl.run.preflight import preflight, require
 from labctl.run.pymeasure_bridge import emit_progress, emit_row, report_failed
 from labctl.run.record import Record
@@ -137,6 +138,7 @@ class WorkerRun:
             )
             try:
                 procedure.prepare(bench)
+                procedure.begin(bench)
             except Aborted:
                 if self._stop.is_set():  # the Worker looks for itself, and calls an exception a failure
                     return
@@ -196,6 +198,13 @@ class WorkerRun:
             self._write_ledger(self.bench)
         planned = self._loop.planned if self._loop is not None else done
         self.progress(100.0 * done / max(planned, done))
+
+    def altered(self, planned: int) -> None:
+        """The number of points changed (Observer); the next one tells how far the run is."""
+
+    def noticed(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Something happened that is no point (Observer)."""
+        log.warning("%s: %s", kind, data)
 
     def progress(self, percent: float) -> None:
         """Say how far the run is (Observer)."""

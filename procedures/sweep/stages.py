@@ -82,14 +82,15 @@ def dark_stage(ladder: ExposureLadder, frames: int) -> Stage:
     mean_s = sum(ladder.exposures_s) / len(ladder.exposures_s)
     settings = tuple({"exposure_s": exposure} for exposure in ladder.exposures_s)
     longest_s = frames * (ladder.longest_s + READOUT_S)
-    return Stage("dark", "dark", len(settings), frames * mean_s, settings, longest_point_s=longest_s)
+    return Stage("dark", "dark", len(settings), frames * mean_s, settings, longest_point_s=longest_s, essential=True)
 
 
 def scatter_stage(fluence_uj_cm2: float, ladder: ExposureLadder, frames: int, meter_s: float) -> Stage:
     """One frame of pump scatter; the sample is out of the beam, so it gets no dose."""
     settings = ({"fluence_uj_cm2": fluence_uj_cm2, "exposure_s": ladder.middle_s},)
     bounds = {"fluence_uj_cm2": (fluence_uj_cm2, fluence_uj_cm2)}
-    return Stage("scatter", "scatter", 1, MOVE_S + meter_s + frames * ladder.middle_s, settings, bounds)
+    point_s = MOVE_S + meter_s + frames * ladder.middle_s
+    return Stage("scatter", "scatter", 1, point_s, settings, bounds, essential=True)
 
 
 def listed_stage(name: str, settings: Settings, light: PointLight) -> Stage:

@@ -87,6 +87,7 @@ class Measured:
         with Bench.open(config, VirtualClock(), roles=procedure.ROLES, sample=sample, seed=seed) as bench:
             assert bench.laboratory is not None
             procedure.prepare(bench)
+            procedure.begin(bench)
             for point in points_of(procedure, config):
                 bench.announce(point.index, 0, point.schedule_s)
                 record = procedure.measure(point)

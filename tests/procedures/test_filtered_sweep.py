@@ -103,21 +103,24 @@ def test_a_neutral_density_weakens_the_signal_by_its_transmission(sweep, bench_w
     assert ratio == pytest.approx(0.1, rel=0.2)
 
 
-def test_a_wheel_turned_between_two_points_ends_the_run(sweep, bench_with, monkeypatch) -> None:
+def test_a_wheel_turned_between_two_points_is_turned_back(sweep, bench_with, monkeypatch) -> None:
     acknowledge = FluenceSweep.acknowledge
 
     def turn_after_two(self: FluenceSweep, entry: Any) -> None:
         acknowledge(self, entry)
-        if len(self._rows) == 2:
+        if len(self._memory.rows) == 2:
             wheel_in(self).turn_by_hand(self._bench.clock.now(), 1)
             self._bench.clock.sleep(5.0)
 
     monkeypatch.setattr(FluenceSweep, "acknowledge", turn_after_two)
     outcome = sweep(bench=bench_with(), **SHORT)
-    assert outcome.status == "failed" and outcome.safe_state == "confirmed"
-    assert "position 1 (open) is in the beam instead of 2 (LP550)" in str(outcome.error)
+    assert outcome.status == "finished" and outcome.safe_state == "confirmed"
     run = open_run(outcome.run)
-    assert list(run.column("filter", "points")) == ["LP550", "LP550"]
+    assert set(run.column("filter", "points")) == {"LP550"}
+    (incident,) = (event.data for event in run.events("incident"))
+    assert (incident["role"], incident["action"], incident["attempt"]) == ("filter", "retry", 0)
+    assert "position 1 (open) is in the beam instead of 2 (LP550)" in str(incident["error"])
+    assert sorted(run.column("attempt", "points"))[-2:] == [0, 1]
 
 
 def test_the_preflight_refuses_what_the_bench_file_shows(bench_with, tmp_path) -> None:

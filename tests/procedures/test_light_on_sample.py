@@ -17,6 +17,7 @@ from labctl.config.locate import locate
 from labctl.config.sample import load_sample
 from labctl.errors import Aborted, InputError, InstrumentError, LimitExceeded
 from labctl.run.outcome import Outcome
+from labctl.run.policy import FailurePolicy
 from labctl.store.run import open_run
 from procedures.fluence_sweep import FluenceSweep
 
@@ -82,6 +83,7 @@ def test_the_light_of_a_point_that_ends_early_is_entered(
     status: str,
 ) -> None:
     fail_in_the_light(monkeypatch, error, seconds=30.0)
+    monkeypatch.setattr(FluenceSweep, "FAILURES", FailurePolicy(retries=0))
     outcome = sweep(**SHORT)
     assert (outcome.status, outcome.safe_state) == (status, "confirmed")
     (true,) = true_dose_j_cm2

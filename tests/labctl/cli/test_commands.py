@@ -14,6 +14,7 @@ import pytest
 from labctl.cli.main import app, main
 
 COMMANDS = ["demo", "run", "plan", "analyse", "report", "show", "runs", "note", "abort", "export", "procedures"]
+COMMANDS += ["pause", "continue", "alter", "campaign", "dose"]
 COMMANDS += ["drivers", "samples", "doctor", "init", "gui", "bench check", "bench safe", "bench schema", "sim serve"]
 
 

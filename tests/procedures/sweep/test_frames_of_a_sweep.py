@@ -39,6 +39,7 @@ def prepared(tmp_path: Path):
         bench = Bench.open(config, VirtualClock(), sample=sample)
         opened.append(bench)
         procedure.prepare(bench)
+        procedure.begin(bench)
         return procedure, bench
 
     yield prepare
@@ -97,7 +98,7 @@ def test_an_abort_takes_effect_between_the_exposures_of_a_sum(prepared: Prepared
             procedure.stop_event.set()
 
     monkeypatch.setattr(detector, "start", stop_at_the_third)
-    fluence = procedure._coming["coarse"][0]
+    fluence = procedure.plan(bench.config, load_sample("cdse-cds-zno")).stages[2].settings[0]["fluence_uj_cm2"]
     point = Point(9, stage, {"fluence_uj_cm2": fluence, "exposure_s": 0.01}, 0.0)
     with pytest.raises(Aborted, match="after 3 of"):
         procedure.measure(point)
@@ -113,7 +114,7 @@ def test_the_energy_is_read_while_the_camera_exposes(prepared: Prepared, monkeyp
         monkeypatch.setattr(thing, name, lambda call=getattr(thing, name), name=name: (calls.append(name), call())[1])
     measure = bench.pump.meter.measure
     monkeypatch.setattr(bench.pump.meter, "measure", lambda pulses: (calls.append("energy"), measure(pulses))[1])
-    fluence = procedure._coming["coarse"][0]
+    fluence = procedure.plan(bench.config, load_sample("cdse-cds-zno")).stages[2].settings[0]["fluence_uj_cm2"]
     record = procedure.measure(Point(9, "coarse", {"fluence_uj_cm2": fluence}, 0.0))
     procedure.acknowledge(Acknowledged(Point(9, "coarse", {"fluence_uj_cm2": fluence}, 0.0), record.row))
     assert calls[:3] == ["start", "energy", "read"]

@@ -1,0 +1,42 @@
+"""How a run is carried through beyond its plan: failures, interlocks, wishes of operators, an earlier part."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from labctl.run.contracts import Interlocks, Keeper
+from labctl.run.earlier import Earlier
+from labctl.run.policy import FailurePolicy
+from labctl.run.steering import Steering
+
+
+@dataclass(frozen=True)
+class Conduct:
+    """By default nothing is tried again, nothing is watched, and nobody steers.
+
+    :param policy: What is done when a point fails.
+    :param overrides: Whether that goes before what a stage says for itself.
+    :param keeper: Brings the instruments back; without one a failed point ends the run.
+    :param set_up: Sets every role up as before the first point; what was measured is kept.
+    :param interlocks: Watch conditions, looked at between points and while waiting.
+    :param steering: What operators want.
+    :param earlier: The earlier part of a resumed run.
+    """
+
+    policy: FailurePolicy = field(default_factory=lambda: FailurePolicy(retries=0))
+    overrides: bool = False
+    keeper: Keeper | None = None
+    set_up: Callable[[], None] = lambda: None
+    interlocks: Interlocks | None = None
+    steering: Steering = field(default_factory=Steering)
+    earlier: Earlier | None = None
+
+    def policy_of(self, own: FailurePolicy | None, *, essential: bool) -> FailurePolicy:
+        """Get what is done about a point, given what its stage says.
+
+        :param own: The policy of the stage.
+        :param essential: Whether the point may not be skipped.
+        """
+        chosen = self.policy if self.overrides or own is None else own
+        return chosen.model_copy(update={"then": "abort"}) if essential else chosen
