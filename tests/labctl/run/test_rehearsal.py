@@ -25,7 +25,9 @@ from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.run.twin import described_laboratory, simulated_twin
 from labctl.store.run import open_run
 
-BENCHES = ("simulated", "simulated-rings", "simulated-ns", "simulated-vcsel", "simulated-filtered")
+BENCHES = ("simulated", "simulated-rings", "simulated-ns", "simulated-vcsel")
+ON_THE_EDGE = "simulated-filtered"
+"""Between two exposures at one of its points: the time with light differs by 6 % from seed to seed."""
 SEEDS = 5
 
 
@@ -119,6 +121,14 @@ def test_the_plan_agrees_with_the_run_whatever_the_seed(tmp_path: Path, bench: s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(SEEDS))
+def test_with_its_seed_a_run_is_known_even_on_the_edge(tmp_path: Path, seed: int) -> None:
+    prepared = prepared_run(tmp_path, "fluence-sweep", ON_THE_EDGE, seed=seed)
+    expected = forecast(prepared, preflight(prepared).plan, seed=seed)
+    assert_agree(expected, run_without_files(prepared), 1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_plan_of_other_parameters_agrees_with_the_run(tmp_path: Path, seed: int) -> None:
     parameters = {"averages": 2, "coarse_points": 6, "fine_points": 10, "return_points": 1, "dark_frames": 2}
     prepared = prepared_run(tmp_path, "fluence-sweep", parameters=parameters)
@@ -138,7 +148,7 @@ def test_a_rehearsal_is_given_up_after_a_while(tmp_path: Path) -> None:
         rehearse(prepared_run(tmp_path, "fluence-sweep"), limit_s=0.0)
 
 
-@pytest.mark.parametrize("bench", BENCHES)
+@pytest.mark.parametrize("bench", [*BENCHES, ON_THE_EDGE])
 def test_the_twin_of_a_real_bench_is_what_its_file_says(bench: str) -> None:
     config = load_bench(bench)
     assert config.laboratory is not None

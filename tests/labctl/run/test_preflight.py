@@ -1,0 +1,139 @@
+"""The preflight: all reasons at once, and nothing opened or written."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.config.locate import locate
+from labctl.errors import InputError
+from labctl.run.plan import Plan
+from labctl.run.preflight import Preflight, preflight, require
+from labctl.run.request import RunRequest, prepare
+from labctl.run.set_quantities import SetQuantity, set_quantities
+
+
+@pytest.fixture
+def real_bench(tmp_path: Path) -> Callable[..., str]:
+    """Write the shipped bench as a real one with pieces of its text replaced, and a calibration of another date."""
+
+    def write(*replacements: tuple[str, str], dated: str = "") -> str:
+        source = locate("benches", "simulated")
+        shutil.copytree(source.parent / "calibrations", tmp_path / "calibrations", dirs_exist_ok=True)
+        if dated:
+            calibration = tmp_path / "calibrations" / "simulated_attenuator.toml"
+            text = calibration.read_text(encoding="utf-8")
+            calibration.write_text(re.sub(r"date = \S+", f"date = {dated}", text), encoding="utf-8")
+        text = source.read_text(encoding="utf-8").split("[laboratory.")[0]
+        number = iter(range(9))
+        text = re.sub(r'resource = "sim:"', lambda _: f'resource = "serial:/dev/none{next(number)}"', text)
+        text = re.sub(r'(driver = "andor-sdk2"\nresource = )"[^"]*"', r'\1"sdk:andor"', text)
+        for old, new in replacements:
+            assert old in text, old
+            text = text.replace(old, new, 1)
+        (tmp_path / "real.toml").write_text(text, encoding="utf-8")
+        return str(tmp_path / "real.toml")
+
+    return write
+
+
+def check(tmp_path: Path, bench: str, procedure: str = "fluence-sweep", **parameters: Any) -> Preflight:
+    request = RunRequest(procedure=procedure, bench=bench, out=str(tmp_path / "runs"), parameters=parameters)
+    return preflight(prepare(request))
+
+
+def test_all_reasons_come_at_once_and_nothing_is_opened_or_written(
+    tmp_path: Path, real_bench: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any) -> None:
+        raise AssertionError("an instrument was opened")
+
+    monkeypatch.setattr("labctl.transport.wire.open_wire", never)
+    monkeypatch.setattr("labctl.transport.vendor.open_library", never)
+    bench = real_bench(
+        ('pulse_energy = "5 uJ"', 'pulse_energy = "0.1 uJ"'),
+        ('dose_per_spot = "200 J/cm^2"', 'dose_per_spot = "0.5 J/cm^2"'),
+        ('disk_reserve = "200 MB"', 'disk_reserve = "100000000 MB"'),
+        dated="2019-01-01",
+    )
+    # The window around 820 nm holds the pump line in second order.
+    fluences = {"fluences": "100 uJ/cm^2, 200 uJ/cm^2", "centre_wavelength": "820 nm", "band": "790 nm, 850 nm"}
+    found = check(tmp_path, bench, **fluences)
+    expected = ("limits.pulse_energy", "limits.dose_per_spot", "limits.disk_reserve", "days old", "order 2")
+    for reason in expected:
+        assert [reason in text for text in found.refusals].count(True) == 1, (reason, found.refusals)
+    with pytest.raises(InputError) as refused:
+        require(found)
+    assert all(text in refused.value.what for text in found.refusals)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_plan_that_cannot_be_made_hides_no_other_reason(tmp_path: Path, real_bench: Callable[..., str]) -> None:
+    bench = real_bench(('disk_reserve = "200 MB"', 'disk_reserve = "100000000 MB"'), dated="2019-01-01")
+    beyond = {"start": "300 deg", "span": "90 deg"}
+    found = check(tmp_path, bench, "attenuator-calibration", **beyond)
+    assert found.plan == Plan(())
+    assert "the curve would end at 390 deg" in found.refusals[0]
+    assert "limits.disk_reserve" in found.refusals[1]
+    assert len(found.refusals) == 2  # it makes the calibration anew: the old one may be of any age
+    with pytest.raises(InputError, match=r"^the curve would end at 390 deg"):
+        check(tmp_path, "simulated", "attenuator-calibration", **beyond)
+
+
+def test_the_age_of_a_calibration_is_shown_and_counts_on_a_real_bench(
+    tmp_path: Path, real_bench: Callable[..., str]
+) -> None:
+    (stale,) = check(tmp_path, real_bench(dated="2019-01-01")).calibrations
+    assert stale.counts and stale.age_days > 2000 and stale.max_age_days == 365
+    (simulated,) = check(tmp_path, "simulated").calibrations
+    assert not simulated.counts
+    (made_anew,) = check(tmp_path, real_bench(dated="2019-01-01"), "attenuator-calibration").calibrations
+    assert not made_anew.counts
+
+
+def test_what_is_left_of_a_plan_can_be_checked(tmp_path: Path) -> None:
+    prepared = prepare(RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path / "runs")))
+    whole = preflight(prepared).plan
+    rest = Plan(whole.stages[-1:])
+    found = preflight(prepared, rest)
+    assert found.plan is rest
+    assert {quantity.stage for quantity in found.quantities} == {"return"}
+
+
+def test_every_set_quantity_stands_beside_its_limit(tmp_path: Path) -> None:
+    found = check(tmp_path, "simulated", fluences="2 uJ/cm^2, 50 uJ/cm^2", scatter_frames=0, return_points=0)
+    fluence, energy = found.quantities
+    assert (fluence.low, fluence.high, fluence.limit) == (2.0, 50.0, 1000.0)
+    assert fluence.margin == pytest.approx(0.95)
+    assert (energy.name, energy.limit, energy.limited_by) == ("pulse_energy_uj", 5.0, "limits.pulse_energy")
+    # 50 uJ/cm^2 at the peak of a stripe of 1 mm, 150 um (1/e^2): A = L w sqrt(pi / 2).
+    assert energy.high == pytest.approx(50.0 * 0.1 * 0.015 * 1.2533, rel=1e-4)
+
+
+def test_limits_of_power_and_of_roles_count_too(tmp_path: Path, real_bench: Callable[..., str]) -> None:
+    bench = real_bench(
+        ('disk_reserve = "200 MB"', 'disk_reserve = "200 MB"\naverage_power = "0.05 mW"'),
+        ("[calibrations]", '[limits.roles.attenuator]\nangle = "60 deg"\n\n[calibrations]'),
+    )
+    found = check(tmp_path, bench, fluences="20 uJ/cm^2, 40 uJ/cm^2")
+    assert [text for text in found.refusals if "limits.average_power" in text]
+    found = check(tmp_path, bench, "attenuator-calibration")
+    assert [text for text in found.refusals if "limits.roles.attenuator.angle" in text]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "word"), [(1.0, 5.0, ""), (0.5, 5.0, "below"), (1.0, 5.1, "beyond"), (1.0, float("nan"), "beyond")]
+)
+def test_a_value_may_reach_its_limit_and_not_pass_it(low: float, high: float, word: str) -> None:
+    refusal = SetQuantity("points", "angle_deg", low, high, 5.0, 1.0, "limits.roles.attenuator.angle").refusal
+    assert (word in refusal) if word else refusal == ""
+
+
+def test_a_plan_that_sets_nothing_has_no_quantities(tmp_path: Path) -> None:
+    prepared = prepare(RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path / "runs")))
+    assert set_quantities(Plan(()), prepared.bench) == ()
