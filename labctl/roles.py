@@ -415,6 +415,30 @@ class FilterWheel(Instrument, Protocol):
         ...
 
 
+@runtime_checkable
+class DeadMan(Protocol):
+    """What an instrument offers beyond its role when it goes safe by itself once nobody feeds it (a watchdog, a lease).
+
+    Armed when a bench is opened for a run, fed in real time as long as the run keeps to the times it declares, and
+    disarmed once its safe state is confirmed. Each call is an exchange of its own with the device.
+    """
+
+    def arm(self, timeout_s: float) -> float:
+        """Have the instrument go safe after ``timeout_s`` without food; returns the time in s that it will wait.
+
+        That is the nearest the device can do, as read back. Also feeds it.
+        """
+        ...
+
+    def feed(self) -> None:
+        """Begin the time anew; raises when the device does not take it, or has acted already."""
+        ...
+
+    def disarm(self) -> None:
+        """Have the instrument wait for nobody any more."""
+        ...
+
+
 ROLES: dict[str, type] = {
     "attenuator": Attenuator,
     "shutter": Shutter,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from labctl.bench.attenuation import MalusLaw
+from labctl.bench.dead_man import DeadMen
 from labctl.bench.detection_filters import DetectionFilters
 from labctl.bench.light import ComingLight, LightOnSample
 from labctl.bench.limits import PumpLimits
@@ -87,6 +88,8 @@ class Bench:
         self._pump: PumpBeam | None = None
         self._spectrometer: Spectrometer | None = None
         self._watch: Watch | None = None
+        self._dead_men: DeadMen | None = None
+        self._safe_report = SafeReport(())
 
     @classmethod
     def open(
@@ -104,6 +107,7 @@ class Bench:
         operator: Operator | None = None,
         record_by_hand: Callable[[Mapping[str, Any]], None] | None = None,
         on_light: Callable[[ComingLight], None] | None = None,
+        run_is_alive: Callable[[], bool] | None = None,
     ) -> Bench:
         """Open the instruments of a bench.
 
@@ -123,6 +127,8 @@ class Bench:
         :param record_by_hand: Writes down what a simulated operator did.
         :param on_light: Told of each opening of the shutter on the sample before its light comes; what it raises keeps
             the shutter closed.
+        :param run_is_alive: Whether the run is within the time that it has declared; as long as it is, instruments
+            with a dead man are fed. None: none is armed, nor in virtual time, which no device knows.
         """
         wanted = _roles_to_open(config, roles)
         session = Session(
@@ -145,6 +151,8 @@ class Bench:
                 *bench._connect_all(wanted, still=only_to_make_safe),
                 *bench._start_all(wanted, still=only_to_make_safe),
             ]
+            if run_is_alive is not None and not failures and not clock.virtual:
+                failures = bench._arm_dead_men(run_is_alive)
         except BaseException:
             bench.make_safe()
             bench.close()
@@ -232,9 +240,12 @@ class Bench:
     def make_safe(self) -> SafeReport:
         """Bring every open instrument into its safe state and confirm it."""
         try:
-            return make_safe(self.instruments, inline=self.clock.virtual)
+            self._safe_report = make_safe(self.instruments, inline=self.clock.virtual)
         finally:
             self.account_light_left_on()
+        if self._dead_men is not None:
+            self._dead_men.judge(self._safe_report)
+        return self._safe_report
 
     def account_light_left_on(self) -> None:
         """Count the light after a shutter did not close at once, now that it is closed."""
@@ -262,7 +273,7 @@ class Bench:
     @property
     def warnings(self) -> list[str]:
         """Get what the experimenter should know of how the bench behaved."""
-        parts = (self._pump, self._spectrometer)
+        parts = (self._pump, self._spectrometer, self._dead_men)
         return [warning for part in parts if part is not None for warning in part.warnings]
 
     @property
@@ -272,6 +283,8 @@ class Bench:
 
     def close(self) -> None:
         """Close all connections; what fails is logged and does not keep the others open."""
+        if self._dead_men is not None:
+            self._dead_men.leave(self._safe_report)
         for role, instrument in self.instruments.items():
             try:
                 instrument.close()
@@ -351,6 +364,13 @@ class Bench:
                     error.role = error.role or role
                 failures.append(OpenFailure(role, entry.driver, entry.resource, _told(error)))
         return failures
+
+    def _arm_dead_men(self, run_is_alive: Callable[[], bool]) -> list[OpenFailure]:
+        """Arm every instrument that goes safe by itself when nobody feeds it. Get those that failed."""
+        self._dead_men = DeadMen(self.instruments, run_is_alive)
+        entries = self.config.instruments
+        failed = self._dead_men.arm().items()
+        return [OpenFailure(role, entries[role].driver, entries[role].resource, _told(error)) for role, error in failed]
 
     def _role(self, role: str) -> Instrument:
         try:
