@@ -11,6 +11,8 @@ from labctl.quantities import SpotGeometry
 _READING_TOLERANCE = 1.05
 """A set value may reach the limit; a reading may pass it by the scatter of the laser."""
 
+_ROUNDED = 1 - 1e-9
+
 
 @dataclass(frozen=True, slots=True)
 class PumpLimits:
@@ -32,7 +34,8 @@ class PumpLimits:
     def highest_fluence_uj_cm2(self, geometry: SpotGeometry) -> float:
         """Get the highest fluence in µJ/cm² that may be set on a spot: by its own limit, and by those of the energy."""
         energies_j = [self.pulse_energy_j, self._energy_of_the_power_j]
-        fluences = [geometry.fluence(energy_j).uj_cm2 for energy_j in energies_j if energy_j is not None]
+        # Less the rounding of the way there and back: the highest fluence itself must not be refused.
+        fluences = [geometry.fluence(energy_j).uj_cm2 * _ROUNDED for energy_j in energies_j if energy_j is not None]
         return min([self.fluence_uj_cm2, *fluences])
 
     @property

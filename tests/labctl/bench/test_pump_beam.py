@@ -584,3 +584,32 @@ def test_a_simulated_shutter_stuck_open_keeps_the_plate_still(open_bench: Callab
     with pytest.raises(InstrumentError, match="did not close"):
         pump.set_fluence(300.0)
     assert opened.truth()["plate_optical_deg"] == before
+
+
+def test_the_last_reading_is_known_also_when_it_was_refused() -> None:
+    toys = Toys(spot_dose_j_cm2=3.0)
+    pump = toys.pump
+    assert (pump.last_pulse_energy_j, pump.last_fluence_uj_cm2, pump.last_average_power_w) == (None, None, None)
+    assert pump.spot_dose_j_cm2 == 3.0
+    pump.prepare()
+    pump.read_energy(10)
+    assert pump.last_pulse_energy_j == pytest.approx(2e-7)
+    assert pump.last_average_power_w == pytest.approx(2e-4)
+    assert pump.last_fluence_uj_cm2 == pytest.approx(pump.geometry.fluence(2e-7).uj_cm2)
+    toys.meter.energy_j = 99e-6
+    with pytest.raises(LimitExceeded):
+        pump.read_fluence(100)
+    assert pump.last_pulse_energy_j == pytest.approx(99e-6 * 0.02)
+
+
+def test_the_average_power_bounds_what_is_set_and_read() -> None:
+    toys = Toys()
+    toys.pump.limits = PumpLimits(1000.0, 5e-6, 200.0, average_power_w=1e-4, repetition_rate_hz=1000.0)
+    highest = toys.pump.geometry.fluence(1e-7).uj_cm2
+    assert toys.pump.fluence_range_uj_cm2[1] == pytest.approx(highest)
+    with pytest.raises(LimitError, match="average power"):
+        toys.pump.set_fluence(1.01 * highest)
+    assert toys.log == []
+    toys.pump.prepare()
+    with pytest.raises(LimitExceeded, match="on average"):
+        toys.pump.read_energy(10)

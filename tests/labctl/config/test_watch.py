@@ -106,7 +106,7 @@ def test_the_grammar_takes_blanks_and_signs(text: str, operator: str, value: str
     ],
 )
 def test_anything_else_is_refused(text: object) -> None:
-    with pytest.raises(Fault, match="detector.temperature > -50 degC"):
+    with pytest.raises(Fault, match=r"detector\.temperature > -50 degC"):
         Condition.parse(text)
 
 
