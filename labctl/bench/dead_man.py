@@ -1,8 +1,8 @@
 """Dead men: instruments that go safe by themselves when nobody feeds them, armed while a run lives.
 
 What feeds them is the life of the run, not a thread: the thread here only carries the food, and it carries none once
-the run is late by its own word. A run that hangs, a process that is stopped or killed, a computer that sleeps or loses its
-mains: in each case nothing is fed any more, and the instrument acts by itself.
+the run is late by its own word. A run that hangs, a process that is stopped or killed, a computer that sleeps or loses
+its mains: in each case nothing is fed any more, and the instrument acts by itself.
 """
 
 from __future__ import annotations
