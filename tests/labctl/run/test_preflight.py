@@ -96,15 +96,6 @@ def test_the_age_of_a_calibration_is_shown_and_counts_on_a_real_bench(
     assert not made_anew.counts
 
 
-def test_what_is_left_of_a_plan_can_be_checked(tmp_path: Path) -> None:
-    prepared = prepare(RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path / "runs")))
-    whole = preflight(prepared).plan
-    rest = Plan(whole.stages[-1:])
-    found = preflight(prepared, rest)
-    assert found.plan is rest
-    assert {quantity.stage for quantity in found.quantities} == {"return"}
-
-
 def test_every_set_quantity_stands_beside_its_limit(tmp_path: Path) -> None:
     found = check(tmp_path, "simulated", fluences="2 uJ/cm^2, 50 uJ/cm^2", scatter_frames=0, return_points=0)
     fluence, energy = found.quantities
