@@ -14,11 +14,11 @@ import threading
 import traceback
 from collections.abc import Mapping
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
-from labctl.bench.light import LightOnSample
 from labctl.bench.recovery import Recovery
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
@@ -32,7 +32,8 @@ from labctl.run.earlier import REFERENCE, Earlier
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
-from labctl.run.light import write_ledger
+from labctl.run.light import EVENT as LIGHT
+from labctl.run.light import RunLight, settle_dead_run
 from labctl.run.notices import in_words, warnings_of
 from labctl.run.operator import PATIENCE_S, OperatorDesk
 from labctl.run.outcome import Outcome
@@ -45,6 +46,7 @@ from labctl.run.safe_program import can_harm, safety_roles
 from labctl.run.steering import Steering, read_alteration
 from labctl.store.journal import Journal
 from labctl.store.naming import RunPaths, allocate_run, paths_of
+from labctl.store.reserve import LAST_WORDS_BYTES, used_bytes
 from labctl.store.results import add_note
 
 log = logging.getLogger(__name__)
@@ -79,7 +81,8 @@ class Engine:
         self._stop_reason = ""
         self._last_publish_s = -math.inf
         self._last_ledger_s = -math.inf
-        self._unledgered: list[LightOnSample] = []
+        self._light: RunLight | None = None
+        self._space_bytes = 0
         self._noticed: list[tuple[str, Mapping[str, Any]]] = []
         self._spot_dose_j_cm2 = 0.0
         self._progress: dict[str, Any] = {"phase": "opening", "done": 0, "planned": 0}
@@ -144,8 +147,12 @@ class Engine:
         outcome.points = {"done": earlier.points if earlier is not None else 0, "planned": plan.max_points}
         outcome.warnings.extend(checked.warnings)
         self._progress |= outcome.points
+        self._space_bytes = int(checked.disk_need_mb * 1e6)
         journal = self._open_journal(paths, plan, earlier)
         self._journal = journal
+        if earlier is not None:
+            outcome.warnings.extend(settle_dead_run(paths.sealed))
+        self._light = RunLight(self.prepared, paths.sealed, partial(self._record_light, journal))
         self._say_started(outcome, plan)
         try:
             self._measure(journal, plan, outcome)
@@ -167,9 +174,9 @@ class Engine:
         group_commit_s = self.prepared.procedure.GROUP_COMMIT_S
         if earlier is None:
             header = run_header(paths.sealed.stem, self.prepared, plan, self._real.wall())
-            return Journal.create(paths.journal, header, group_commit_s=group_commit_s)
+            return Journal.create(paths.journal, header, group_commit_s=group_commit_s, reserve_bytes=self._space_bytes)
         self._began_s = self.clock.now() - earlier.resumes_at_s
-        journal = Journal.open(paths.journal, group_commit_s=group_commit_s)
+        journal = Journal.open(paths.journal, group_commit_s=group_commit_s, reserve_bytes=self._space_bytes)
         journal.set_status("running", **self._times(), resumed=True)
         journal.event("resumed", resumption(earlier, self.prepared), **self._times())
         return journal
@@ -246,6 +253,8 @@ class Engine:
             spot_dose_j_cm2=self._spot_dose_j_cm2,
             operator=self._ask_operator,
             record_by_hand=self._record_operator,
+            on_light=self._light.announce if self._light is not None else None,
+            folder=Path(request.out),
         )
         journal.event("instruments", instruments(bench), **self._times())
         return bench
@@ -286,7 +295,7 @@ class Engine:
         report = SafeReport(())
         if bench is not None:
             report = bench.make_safe()
-            self._account(bench, outcome)
+            self._account(bench, report, outcome)
             self.guard.expect(bench.closing_s)
             bench.close()
         elif isinstance(error, BenchOpenError) and error.safe_report is not None:
@@ -298,11 +307,12 @@ class Engine:
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
         self.guard.say("instruments", open=False, standby=False)
 
-    def _account(self, bench: Bench, outcome: Outcome) -> None:
+    def _account(self, bench: Bench, report: SafeReport, outcome: Outcome) -> None:
         """Enter the light of all points, also of one that failed, and what the bench has to say of it."""
         outcome.warnings.extend(bench.warnings)
         try:
-            self._write_ledger(bench)
+            if self._light is not None:
+                self._light.end(bench.take_light(), report)
         except LabctlError as error:
             outcome.warnings.append(f"{error.what}; {error.state}")
 
@@ -327,11 +337,17 @@ class Engine:
         for name, (values, unit) in streams.axes.items():
             journal.set_axis(name, values, unit)
 
+    def _record_light(self, journal: Journal, data: Mapping[str, Any], wall_s: float) -> None:
+        """Write down light on the sample before it comes."""
+        journal.event(LIGHT, data, t_s=self._times()["t_s"], wall_s=wall_s)
+
     def _write_ledger(self, bench: Bench) -> None:
-        """Write down the light that the sample has received since the last time."""
-        self._unledgered += bench.take_light()
-        write_ledger(self.prepared, self._journal.path.stem if self._journal is not None else "", self._unledgered)
-        self._unledgered.clear()
+        """Write down the light that the sample has received since the last time; give back space that is used now."""
+        if self._light is not None:
+            self._light.write(bench.take_light())
+        journal = self._journal
+        if journal is not None:
+            journal.reserve.shrink_to(max(self._space_bytes - used_bytes(journal.path), LAST_WORDS_BYTES))
         self._last_ledger_s = self._real.now()
 
     def stage(self, stage: Stage, count: int) -> None:
@@ -393,6 +409,8 @@ class Engine:
             self.guard.say("alive")
             if self.guard.broken:
                 self.abort("the guard is gone")
+            if self.guard.told_to_end:
+                self.abort(self.guard.told_to_end)
             if self._signalled:
                 self.abort(self._signalled)
 
@@ -516,8 +534,8 @@ def main(request_file: str) -> int:
         engine = Engine(prepare(request), guard, await_front=True)
         for number in end_signals():
             signal.signal(number, engine.on_signal)
-        keep_awake()
-        outcome = engine.run()
+        with keep_awake():
+            outcome = engine.run()
     except LabctlError as error:
         outcome = _refused(error)
     guard.say("final", exit=outcome.exit_code, report=outcome.as_dict())

@@ -107,12 +107,11 @@ class Preflight:
         }
 
 
-def preflight(prepared: PreparedRun, plan: Plan | None = None) -> Preflight:
+def preflight(prepared: PreparedRun) -> Preflight:
     """Plan the run and check it against limits, dose, window, disk and calibrations; opens no instrument.
 
     A simulated laboratory is built once, so that a fault in its tables is found here.
 
-    :param plan: What is left of a run that is resumed; the whole of it if None.
     :raises LabctlError: The run cannot be planned, and there is no other reason against it.
     """
     errors: list[LabctlError] = []
@@ -125,8 +124,8 @@ def preflight(prepared: PreparedRun, plan: Plan | None = None) -> Preflight:
             return otherwise
 
     collect(lambda: _check_laboratory(prepared), None)
-    planned = collect(lambda: prepared.procedure.plan(prepared.bench, prepared.sample), None)
-    checked = (plan or planned) if planned is not None else Plan(())
+    planned = collect(prepared.plan, None)
+    checked = planned if planned is not None else Plan(())
     refusals, warnings = list(checked.refusals), list(checked.warnings)
     window = None
     if planned is not None:

@@ -121,6 +121,12 @@ def is_full(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
+def used_bytes(journal: Path) -> int:
+    """The size of a journal with its log."""
+    log_file = journal.with_name(f"{journal.name}-wal")
+    return sum(path.stat().st_size for path in (journal, log_file) if path.exists())
+
+
 def free_bytes(folder: Path) -> int:
     """Free space in a directory; 0 if that cannot be told."""
     try:
