@@ -95,8 +95,8 @@ def test_a_rehearsal_with_the_seed_of_the_run_is_the_run(tmp_path: Path) -> None
     assert not (tmp_path / "runs").exists()
     real, journal_mb, files_mb = run(prepared)
     assert_agree(expected, real, 1e-6)
-    assert expected.journal_mb == pytest.approx(journal_mb, rel=0.02)
-    assert expected.files_mb == pytest.approx(files_mb, rel=0.02)
+    assert expected.journal_mb == pytest.approx(journal_mb, rel=0.05)
+    assert expected.files_mb == pytest.approx(files_mb, rel=0.05)
 
 
 def test_a_calibration_is_rehearsed_too(tmp_path: Path) -> None:
