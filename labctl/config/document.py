@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from labctl.config.fault import printable
-from labctl.config.toml_lines import TomlLines, dotted, scan_lines
+from labctl.config.toml_lines import Monstrous, TomlLines, dotted, scan_lines
 from labctl.errors import ConfigError, Problem
 
 MAX_BYTES = 1_000_000
 MAX_SYNTAX_PROBLEMS = 20
+_LONGEST_QUANTITY_LINE = 120
 
 _STAND_IN = "labctl-faulty-header-in-line-"
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
@@ -71,6 +72,9 @@ def parse_document(text: str, file: str) -> TomlDocument:
     try:
         lines = scan_lines(text)
         data, problems, readable = _parse_past_errors(text, file, lines)
+    except Monstrous as monster:
+        problem = Problem(file, monster.line, "syntax", monster.found, monster.allowed)
+        return TomlDocument(file, text, {}, TomlLines({}, (), ()), (problem,), readable=False)
     except RecursionError:
         problem = Problem(file, None, "syntax", "arrays or tables nested too deeply", "a few levels")
         return TomlDocument(file, text, {}, TomlLines({}, (), ()), (problem,), readable=False)
@@ -118,7 +122,8 @@ def _syntax_problem(file: str, message: str, line: int, column: int, kept: list[
         return Problem(file, line, key, f"the key a second time, first given in line {duplicate.first_line}", "once")
     reason = _PLACE.sub("", message)
     found = f"`{printable(written)}` ({reason}, column {column})" if written else f"{reason}, column {column}"
-    quantity = _UNQUOTED_QUANTITY.match(written)
+    # In a long line the pattern would try every way of taking it apart.
+    quantity = _UNQUOTED_QUANTITY.match(written) if len(written) <= _LONGEST_QUANTITY_LINE else None
     if quantity is not None:
         return Problem(file, line, "syntax", found, f'a quantity in quotes: "{quantity.group(1)}"')
     if "\\" in message:

@@ -79,12 +79,13 @@ def _slip(model: type[BaseModel], detail: ErrorDetails) -> Path:
 def _errors_behind_tags(model: type[BaseModel], data: Mapping[str, Any], error: ValidationError) -> list[ErrorDetails]:
     """Get all errors, also those in a table whose misspelt tag (``shape = "strip"``) hides what is wrong inside."""
     kept: list[ErrorDetails] = []
-    mended = copy.deepcopy(dict(data))
+    mended: dict[str, Any] | None = None
     details = error.errors(include_url=False)
     while True:
         misspelt = [(detail, near) for detail in details if (near := _nearest_tag(detail)) is not None]
         if not misspelt:
             return kept + details
+        mended = copy.deepcopy(dict(data)) if mended is None else mended
         for detail, near in misspelt:
             kept.append(detail)
             table: Any = mended

@@ -47,6 +47,10 @@ COMMON_UNITS = (
 )
 """Units offered as the nearest name for one that is unknown."""
 
+_LOGARITHMIC = frozenset(
+    ("decibel", "decibelwatt", "decibelmilliwatt", "decibelmicrowatt", "decade", "octave", "neper")
+)
+"""To pint 1 dB is a pure number, and so an angle: no field of ours means that."""
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _FACTOR = re.compile(r"([A-Za-z_]+)(?:(?:\^|\*\*)?([+-]?[1-9]))?")
 _JOIN = re.compile(r"\s*([*/])\s*|\s+")
@@ -139,7 +143,10 @@ class InUnit:
             if match is None:
                 raise Fault(as_toml(text), self.wanted)
             name, power = match.group(1), int(match.group(2) or 1)
-            if not unit_registry().parse_unit_name(name):
+            known = unit_registry().parse_unit_name(name)
+            if any(entry[1] in _LOGARITHMIC for entry in known):
+                raise Fault(f"{as_toml(text)}, a ratio on a logarithmic scale", self.wanted)
+            if not known:
                 raise Fault(f"{as_toml(text)}, an unknown unit {name!r}", self.wanted, nearest=self._nearest_unit(name))
             factors.append(f"{name}**{power if join == '*' else -power}" if (power, join) != (1, "*") else name)
             position = match.end()

@@ -38,6 +38,10 @@ class RawTable:
         """Get the values of the table, as a copy."""
         return copy.deepcopy(dict(self._data))
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        """Give itself: it cannot be changed, and its lines are those of a whole file."""
+        return self
+
     def validate(self, model: type[Model]) -> Model:
         """Read the table as ``model``.
 

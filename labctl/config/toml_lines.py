@@ -27,6 +27,9 @@ _STRINGS = (
 )
 _SCALAR = re.compile(r"[^,\]}#\n]*")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))")
+MAX_DEPTH = 32
+"""Keys, tables and arrays within each other; a file of ours needs six."""
+_ENDLESS_NUMBER = re.compile(r"[+-]?[0-9][0-9_]{1000,}\s*")
 _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 
 
@@ -60,8 +63,26 @@ class TomlLines:
         return 1
 
 
+class Monstrous(Exception):
+    """A text that a parser would spend minutes or gigabytes on, or that Python refuses to convert.
+
+    :param line: Where, from 1.
+    :param found: What is there.
+    :param allowed: What would be accepted.
+    """
+
+    def __init__(self, line: int, found: str, allowed: str) -> None:
+        super().__init__(f"line {line}: found {found}; allowed: {allowed}")
+        self.line = line
+        self.found = found
+        self.allowed = allowed
+
+
 def scan_lines(text: str) -> TomlLines:
-    """Find the line of every key of a TOML text, valid or not."""
+    """Find the line of every key of a TOML text, valid or not.
+
+    :raises Monstrous: it is nested deeper than :data:`MAX_DEPTH`, or holds a number of more than 1000 digits.
+    """
     scanner = _Scanner(text)
     scanner.document()
     return TomlLines(scanner.lines, tuple(scanner.statements), tuple(scanner.duplicates))
@@ -74,7 +95,8 @@ def dotted(path: Path) -> str:
         if isinstance(part, int):
             text += f"[{part}]"
         else:
-            text += ("." if text else "") + (part if _BARE_KEY.fullmatch(part) else as_toml(part))
+            plain = len(part) <= 80 and _BARE_KEY.fullmatch(part)
+            text += ("." if text else "") + (part if plain else as_toml(part))
     return text
 
 
@@ -144,6 +166,11 @@ class _Scanner:
         self.give(path, line)
         self.value(path)
 
+    def require_shallow(self, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            found = f"keys, tables or arrays more than {MAX_DEPTH} levels deep"
+            raise Monstrous(self.line(), found, "a few levels")
+
     def give(self, path: Path, line: int) -> None:
         if path in self.given:
             self.duplicates.append(Duplicate(path, line, self.lines[path]))
@@ -152,6 +179,7 @@ class _Scanner:
             self.lines[path] = line
 
     def value(self, path: Path) -> None:
+        self.require_shallow(len(path))
         self.skip_space()
         start = self.text[self.position : self.position + 1]
         if start == "[":
@@ -164,12 +192,15 @@ class _Scanner:
             match = _SCALAR.match(self.text, self.position)
             if match is None or not match.group().strip():
                 raise _Stray
+            if _ENDLESS_NUMBER.fullmatch(match.group()):
+                raise Monstrous(self.line(), f"a number of {len(match.group().strip())} digits", "at most 1000 digits")
             self.position = match.end()
 
     def array(self, path: Path) -> None:
         self.position += 1
         number = 0
         while not self.at("]"):
+            self.require_shallow(len(path) + 1)
             self.lines[(*path, number)] = self.line()
             self.value((*path, number))
             number += 1
@@ -202,6 +233,7 @@ class _Scanner:
         while self.text.startswith(".", self.position):
             self.position += 1
             keys.append(self.key())
+            self.require_shallow(len(keys))
             self.skip_space()
         return tuple(keys)
 

@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from pydantic import BaseModel
 from scipy import ndimage
 
+from labctl.errors import InputError
 from labctl.sim.camera import Camera
 from labctl.sim.cavity import CavitySample, CavityTruth
 from labctl.sim.filters import Filters
@@ -348,6 +349,7 @@ def create(bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str,
     """Build a laboratory from the bench's ``[laboratory]`` and the sample's ``[truth]``; either may be missing.
 
     :raises ConfigError: Unknown keys, wrong types, values out of range.
+    :raises InputError: Values that no sample can have together.
     """
     truth = read_table(bench, LaboratoryTruth, "laboratory")
     if sample is None:
@@ -358,4 +360,13 @@ def create(bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str,
 def _sample(raw: Table | Mapping[str, Any], laser: LaserTruth) -> Sample:
     if read_table(raw, _Kind, "truth").kind == "cavity":
         return CavitySample(read_table(raw, CavityTruth, "truth"))
-    return EnsembleSample(read_table(raw, SampleTruth, "truth"), laser.wavelength_nm, laser.pulse_duration_ns)
+    truth = read_table(raw, SampleTruth, "truth")
+    try:
+        with np.errstate(divide="raise", invalid="raise", over="raise"):
+            return EnsembleSample(truth, laser.wavelength_nm, laser.pulse_duration_ns)
+    except (ArithmeticError, ValueError) as error:
+        raise InputError(
+            f"no sample is as its truth says: {error}",
+            where=f"[truth] of {getattr(raw, 'file', 'the sample')}",
+            todo="give lines, widths and gain that fit each other",
+        ) from error

@@ -305,6 +305,8 @@ class EnsembleSample:
         ase = amplified_emission(spontaneous, self.modal_gain_cm1(grid, n), self._saturation, self._reference_cm)
         added = ase - spontaneous * self._reference_cm
         top = int(np.argmax(added))
+        if not 0 < top < grid.size - 1 or not 0.0 < added[top] < np.inf or added[0] > 0.5 * added[top]:
+            raise ArithmeticError(f"no line stands out around {self._gain_centre_nm:.4g} nm")
         a, b, _ = np.polyfit(grid[top - 1 : top + 2] - grid[top], added[top - 1 : top + 2], 2)
         half = 0.5 * added[top]
         above = np.flatnonzero(added > half)

@@ -16,6 +16,9 @@ from labctl.sim.incidents import CoolingTruth, InterlockTruth
 from labctl.sim.spot import Illuminated, SpotTruth, StripeTruth
 from labctl.sim.truth_table import Fraction, NotNegative, Positive, Positives, Truth
 
+LineNm = Annotated[float, Field(ge=100, le=20_000)]
+WidthNm = Annotated[float, Field(ge=0.01, le=2000)]
+
 
 class SampleTruth(Truth):
     """Parameters of an ensemble sample (film or solution) of nanocrystals.
@@ -50,14 +53,14 @@ class SampleTruth(Truth):
     y0: NotNegative = 0.05
     gain_cm1: NotNegative = 0.0
     alpha_cm1: NotNegative = 10.0
-    reference_stripe_mm: Positive = 1.0
+    reference_stripe_mm: Annotated[float, Field(ge=1e-3, le=1000)] = 1.0
     saturation_gl: Positive = 9.5
     gain_law: Literal["biexciton"] = "biexciton"
-    lambda_pl_nm: Positive
-    fwhm_pl_nm: Positive
+    lambda_pl_nm: LineNm
+    fwhm_pl_nm: WidthNm
     asymmetry_pl: Positive = 1.0
-    lambda_ase_nm: Positive | None = None
-    fwhm_ase_nm: Positive | None = None
+    lambda_ase_nm: LineNm | None = None
+    fwhm_ase_nm: WidthNm | None = None
     ase_line_pump: Annotated[float, Field(gt=1)] = 3.0
     qy: Fraction
     x_decay_ns: Positives = ()
