@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from labctl.bench.bench import needs_laboratory, pump_limits
-from labctl.bench.ledger import ExposureLedger
 from labctl.bench.spectral_window import SpectralWindow, check_window
 from labctl.clock import VirtualClock
 from labctl.config.sample import SampleConfig
 from labctl.errors import InputError, LabctlError
+from labctl.run.light import EarlierLight, earlier_light
 from labctl.run.plan import Plan
 from labctl.run.request import PreparedRun
 from labctl.run.set_quantities import SetQuantity, set_quantities
@@ -136,8 +136,8 @@ def preflight(prepared: PreparedRun) -> Preflight:
         warnings += found.warnings
     quantities = set_quantities(checked, prepared.bench)
     refusals += _beyond_limits(quantities)
-    spot_dose = collect(lambda: _spot_dose(prepared), 0.0)
-    refusals += _beyond_dose(prepared, checked, spot_dose)
+    before = collect(lambda: earlier_light(prepared), EarlierLight(0.0))
+    refusals += _beyond_dose(prepared, checked, before)
     need_mb = checked.max_points * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6 + _FIXED_MB
     free_mb, reserve_mb = _free_mb(Path(prepared.request.out)), _reserve_mb(prepared)
     if free_mb < need_mb + reserve_mb:
@@ -155,7 +155,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
         warnings=tuple(warnings),
         disk_free_mb=free_mb,
         disk_need_mb=need_mb,
-        spot_dose_j_cm2=spot_dose,
+        spot_dose_j_cm2=before.dose_j_cm2,
         window=window,
         disk_reserve_mb=reserve_mb,
         dose_limit_j_cm2=pump_limits(prepared.bench).dose_j_cm2 if prepared.bench.limits is not None else None,
@@ -197,25 +197,19 @@ def _beyond_limits(quantities: tuple[SetQuantity, ...]) -> list[str]:
     return [quantity.refusal for quantity in worst.values()]
 
 
-def _spot_dose(prepared: PreparedRun) -> float:
-    if prepared.sample is None:
-        return 0.0
-    ledger = ExposureLedger(Path(prepared.request.out))
-    simulated = needs_laboratory(prepared.bench)
-    return ledger.total(prepared.sample.sample.name, prepared.request.spot, simulated=simulated).dose_j_cm2
-
-
-def _beyond_dose(prepared: PreparedRun, plan: Plan, spot_dose: float) -> list[str]:
+def _beyond_dose(prepared: PreparedRun, plan: Plan, before: EarlierLight) -> list[str]:
     """The limit is per spot: what it received before counts, except in a simulated laboratory, where it is fresh."""
-    if plan.dose_j_cm2 == 0.0:
+    limit = pump_limits(prepared.bench).dose_j_cm2 if plan.dose_j_cm2 else None
+    if limit is None:
         return []
-    limit = pump_limits(prepared.bench).dose_j_cm2
-    before = 0.0 if needs_laboratory(prepared.bench) else spot_dose
-    if limit is None or before + plan.dose_j_cm2 <= limit:
-        return []
+    if needs_laboratory(prepared.bench):
+        before = EarlierLight(0.0)
+    if before.dose_j_cm2 + plan.dose_j_cm2 <= limit:
+        return list(before.unknown)
     return [
-        f"the spot {prepared.request.spot!r} has received {before:.3g} J/cm^2 and the plan may add"
-        f" {plan.dose_j_cm2:.3g} J/cm^2; the limit is {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot"
+        *before.unknown,
+        f"the spot {prepared.request.spot!r} has received {before.dose_j_cm2:.3g} J/cm^2 and the plan may add"
+        f" {plan.dose_j_cm2:.3g} J/cm^2; the limit is {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot",
     ]
 
 
