@@ -10,13 +10,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from fault_table.plans import PLANS
 from kill_table.laboratory import Served
-from kill_table.trial import Key, Seen, Terminal, lost, resume, set_points, stored_rows, watch
+from kill_table.trial import Instant, Key, Seen, Terminal, lost, resume, set_points, stored_rows, watch
 from kill_table.ways import WAYS, Way
 from labctl.config.bench import load_bench
 from labctl.config.sample import load_sample
@@ -27,8 +28,6 @@ from labctl.sim.server import LaboratoryServer
 
 PROCEDURE, BENCH, SAMPLE = "fluence-sweep", "simulated", "cdse-cds-zno"
 _BEYOND = 1.05
-_BEFORE_LIGHT_S = 0.5
-"""Half of the instants lie between so much before the first row and the last row: the short part with light."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +35,11 @@ class Reference:
     """A run that nobody ended.
 
     :param duration_s: From the start of its engine to its end, real time.
-    :param first_s: From the start of its engine to its first row.
-    :param last_s: The same for its last row.
+    :param row_s: Longest real time from one row to the next.
     """
 
     duration_s: float
-    first_s: float
-    last_s: float
+    row_s: float
     keys: frozenset[Key]
     set_points: dict[tuple[str, int], float]
 
@@ -51,7 +48,7 @@ class Reference:
 class Trial:
     """What came of one run that was ended.
 
-    :param instant_s: When it was ended, from the start of its engine.
+    :param instant: When it was to be ended.
     :param rows: Acknowledged rows.
     :param dark_s: From the end to the last light; NaN if none was seen.
     :param begun: Whether there was a run, with a name.
@@ -61,7 +58,7 @@ class Trial:
 
     way: str
     seed: int
-    instant_s: float
+    instant: Instant
     seen: Seen
     rows: int = 0
     dark_s: float = math.nan
@@ -70,7 +67,7 @@ class Trial:
     problems: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
-        place = f"{self.way} {self.seed}, {self.instant_s:.2f} s after the start, {self.rows} rows"
+        place = f"{self.way} {self.seed}, {self.instant}; {self.rows} rows"
         return "\n".join([place, *(f"    {problem}" for problem in self.problems)])
 
 
@@ -90,10 +87,10 @@ class KillTable:
     def trial(self, name: str, seed: int) -> Trial:
         """End a run in a way, at an instant that follows from the seed, and resume it."""
         way = WAYS[name]
-        instant_s = self._instant(name, seed)
+        instant = self._instant(name, seed)
         terminal = self._start()
-        seen = watch(terminal, self._laboratory, way, instant_s)
-        trial = Trial(name, seed, instant_s, seen)
+        seen = watch(terminal, self._laboratory, way, instant)
+        trial = Trial(name, seed, instant, seen)
         _judge_the_bench(trial, way, lit_at_last=bool(self._laboratory.state()["shutter_open"]))
         notes = terminal.acknowledged()
         trial.rows = len(notes)
@@ -116,16 +113,17 @@ class KillTable:
             raise RuntimeError(f"the run that nobody ended did not finish: {outcome}")
         with open_newest(outcome["run"]) as run:
             keys, points = frozenset(stored_rows(run)), set_points(run)
-        times = [note["at_s"] - seen.began_s for note in notes]
-        return Reference(seen.ended_s - seen.began_s, times[0], times[-1], keys, points)
+        times = [note["at_s"] for note in notes]
+        row_s = max(later - earlier for earlier, later in pairwise(times))
+        return Reference(seen.ended_s - seen.began_s, row_s, keys, points)
 
-    def _instant(self, name: str, seed: int) -> float:
-        """Even seeds: anywhere from the start to a little after the end. Odd ones: where light may be on."""
-        draw = random.Random(f"{name} {seed}").random()
+    def _instant(self, name: str, seed: int) -> Instant:
+        """Even seeds: anywhere from the start to a little after the end. Odd ones: anywhere among the rows."""
+        dice = random.Random(f"{name} {seed}")
         if seed % 2 == 0:
-            return draw * _BEYOND * self.reference.duration_s
-        begin_s = max(self.reference.first_s - _BEFORE_LIGHT_S, 0.0)
-        return begin_s + draw * (self.reference.last_s - begin_s)
+            return Instant(dice.random() * _BEYOND * self.reference.duration_s)
+        rows = len(self.reference.keys)
+        return Instant(dice.random() * self.reference.row_s, rows=dice.randrange(rows))
 
     def _start(self) -> Terminal:
         folder = self._folder / f"{self._made:04d}"

@@ -33,6 +33,21 @@ _MODULES = {"guard.py": "guard", "kill_table.engine": "engine", "labctl.run.safe
 Key = tuple[str, int, int]
 
 
+@dataclass(frozen=True)
+class Instant:
+    """When a run is to be ended.
+
+    :param delay_s: Real time in s after its engine has started, or after its last of ``rows`` rows.
+    :param rows: Acknowledged rows to wait for; None for the start.
+    """
+
+    delay_s: float
+    rows: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.delay_s:.3f} s after " + ("the start" if self.rows is None else f"row {self.rows}")
+
+
 @dataclass
 class Seen:
     """What was seen of a run from outside.
@@ -113,16 +128,14 @@ class Terminal:
         return [json.loads(line) for line in whole.splitlines()]
 
 
-def watch(terminal: Terminal, laboratory: Served, way: Way | None = None, instant_s: float = 0.0) -> Seen:
-    """Follow a run to its end, and end it on the way.
-
-    :param instant_s: When to end it, real time from the start of its engine.
-    """
+def watch(terminal: Terminal, laboratory: Served, way: Way | None = None, instant: Instant | None = None) -> Seen:
+    """Follow a run to its end, and end it on the way in a certain way at a certain instant."""
     processes = _await_engine(terminal)
     seen = Seen(time.monotonic())
     try:
-        if way is not None:
-            _end(terminal, way, seen.began_s + instant_s, processes, seen)
+        if way is not None and instant is not None:
+            _await(terminal, instant, processes)
+            _end(terminal, way, processes, seen)
         _look_on(terminal, laboratory, seen)
     finally:
         terminal.hang_up()
@@ -143,11 +156,22 @@ def _await_engine(terminal: Terminal) -> dict[str, psutil.Process]:
     return processes
 
 
-def _end(terminal: Terminal, way: Way, at_s: float, processes: dict[str, psutil.Process], seen: Seen) -> None:
-    while time.monotonic() < at_s - _FIND_S and terminal.front.poll() is None:
-        processes.update(terminal.processes())
-        time.sleep(_FIND_S / 2)
-    time.sleep(max(0.0, at_s - time.monotonic()))
+def _await(terminal: Terminal, instant: Instant, processes: dict[str, psutil.Process]) -> None:
+    """Wait for the instant, or the end of the run; keep track of its processes."""
+    since_s = found_s = time.monotonic()
+    while terminal.front.poll() is None:
+        now_s = time.monotonic()
+        if instant.rows is not None and len(terminal.acknowledged()) < instant.rows:
+            since_s = now_s
+        if now_s >= since_s + instant.delay_s:
+            return
+        if now_s - found_s > _FIND_S and "standby" not in processes:
+            processes.update(terminal.processes())
+            found_s = time.monotonic()
+        time.sleep(min(_LOOK_S, max(since_s + instant.delay_s - now_s, 0.0)))
+
+
+def _end(terminal: Terminal, way: Way, processes: dict[str, psutil.Process], seen: Seen) -> None:
     seen.hit = processes["engine"].is_running() and processes["engine"].status() != psutil.STATUS_ZOMBIE
     if way.hangs_up:
         terminal.hang_up()
