@@ -5,17 +5,21 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from labctl.bench.ledger import ExposureLedger
+from labctl.bench.light import ComingLight
 from labctl.config.locate import locate
 from labctl.errors import InputError
 from labctl.run.plan import Plan
 from labctl.run.preflight import Preflight, preflight, require
 from labctl.run.request import RunRequest, prepare
 from labctl.run.set_quantities import SetQuantity, set_quantities
+from labctl.store.journal import Journal
 
 
 @pytest.fixture
@@ -128,3 +132,31 @@ def test_a_value_may_reach_its_limit_and_not_pass_it(low: float, high: float, wo
 def test_a_plan_that_sets_nothing_has_no_quantities(tmp_path: Path) -> None:
     prepared = prepare(RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path / "runs")))
     assert set_quantities(Plan(()), prepared.bench) == ()
+
+
+def test_the_light_of_runs_that_died_counts_and_an_unknown_amount_of_it_refuses(
+    tmp_path: Path, real_bench: Callable[..., str]
+) -> None:
+    def dies(run: str, closed_wall_s: float | None) -> None:
+        path = tmp_path / "runs" / f"{run}.journal"
+        account = ExposureLedger(tmp_path / "runs").open_account(name, "1", run, simulated=False, wall_s=1.7e9)
+        light = ComingLight(1.7e9, 50.0, 1000.0, 0.0, 0, 0.0)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with Journal.create(path, {"request": {}}) as journal:
+            journal.event("light", {"account": account.number, **asdict(light)}, t_s=0.0, wall_s=light.wall_s)
+            if closed_wall_s is not None:
+                steps = [{"role": "shutter", "confirmed": True}]
+                journal.event("safe_state", {"steps": steps}, t_s=0.0, wall_s=closed_wall_s)
+
+    bench = real_bench()
+    sample = prepare(RunRequest(procedure="fluence-sweep", bench=bench)).sample
+    assert sample is not None
+    name = sample.sample.name
+    dies("2026-11-21/0001_a", 1.7e9 + 10.0)
+    before = check(tmp_path, bench)
+    assert before.spot_dose_j_cm2 == pytest.approx(0.5)
+    assert not [reason for reason in before.refusals if "died" in reason]
+    dies("2026-11-21/0002_a", 1.7e9 + 10_000.0)
+    assert any("has received 500 J/cm^2" in reason for reason in check(tmp_path, bench).refusals)
+    dies("2026-11-21/0003_a", None)
+    assert any("nobody has confirmed since" in reason for reason in check(tmp_path, bench).refusals)
