@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
+import textwrap
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from labctl.run.request import PreparedRun
     from labctl.run.set_quantities import SetQuantity
 
+_LABEL = 11
+_WORDS = {(True, True): "ok", (True, False): "ok", (False, True): "to come", (False, False): "NOT READY"}
 _NOT_ASKED = "not asked; `labctl plan --live` asks the instruments, and moves nothing"
 
 
@@ -92,7 +97,7 @@ def _end(expected: Expectation) -> datetime:
 def _show(name: str, checked: Preflight, state: BenchState | None, expected: Expectation | None) -> None:
     likely = {stage.name: stage for stage in expected.stages} if expected is not None else {}
     headings = {"stage": "left", "points": "right", "time": "right", "light / s": "right", "at most": "right"}
-    headings |= {"dose / J/cm²": "right", "at most ": "right"}
+    headings |= {"dose / (J/cm²)": "right", "at most ": "right"}
     show_table(
         headings, [_stage_row(stage, likely.get(stage.name)) for stage in checked.plan.stages], f"plan of {name}"
     )
@@ -108,9 +113,16 @@ def _show(name: str, checked: Preflight, state: BenchState | None, expected: Exp
         show_table({**headings, "unit": "left"}, [_quantity_row(quantity) for quantity in checked.quantities])
     show("")
     for label, text in _lines(checked, state, expected):
-        show(f"{label:11} {text}".rstrip())
+        show(_in_columns(label, text))
     for warning in checked.warnings:
         say(f"warning: {warning}")
+
+
+def _in_columns(label: str, text: str) -> str:
+    """Put a label before a text; on a terminal the text is wrapped beside it."""
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else sys.maxsize
+    indent = " " * (_LABEL + 1)
+    return textwrap.fill(f"{label:{_LABEL}} {text}", max(width, 2 * _LABEL), subsequent_indent=indent).rstrip()
 
 
 def _stage_row(stage: Stage, likely: StageExpectation | None) -> list[str]:
@@ -186,10 +198,10 @@ def _state_lines(state: BenchState | None) -> list[tuple[str, str]]:
     if state is None:
         return [("readiness", _NOT_ASKED)]
     texts = [
-        f"{'✓' if entry.readiness.ok else '…' if entry.readiness.waits else '✗'} {entry.role} {entry.readiness.name}:"
+        f"{_WORDS[entry.readiness.ok, entry.readiness.waits]:9} {entry.role} {entry.readiness.name}:"
         f" {entry.readiness.text}"
         for entry in state.readiness
     ]
-    texts += [f"{'✗' if one.holds else '✓'} watch {one.name}: {one.reading}" for one in state.watched]
+    texts += [f"{'HOLDS' if one.holds else 'ok':9} watch {one.name}: {one.reading}" for one in state.watched]
     labels = ["readiness", *([""] * len(texts))]
     return list(zip(labels, texts or ["nothing to ask"], strict=False))

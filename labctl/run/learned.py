@@ -30,7 +30,11 @@ def past_runs(prepared: PreparedRun, plan: Plan) -> Expectation | None:
     instruments, laser and spectrometer, and of the same sample. A run that cannot be read is passed over.
     """
     found: list[Expectation] = []
-    for path in _newest_first(prepared):
+    try:
+        files = list(_newest_first(prepared))
+    except OSError:  # a folder that cannot be read tells nothing
+        return None
+    for path in files:
         expectation = _read(path, prepared, plan)
         if expectation is not None:
             found.append(expectation)

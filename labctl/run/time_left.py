@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from labctl.run.expectation import Expectation
+    from labctl.run.plan import Plan
 
 _TELLING_SHARE = 0.02
 _TELLING_S = 2.0
@@ -46,6 +51,20 @@ class TimeLeft:
         if passed_s > _TELLING_SHARE * total_s and elapsed_s > _TELLING_S:
             return elapsed_s * (total_s - passed_s) / passed_s
         return None if self._virtual_time else max(total_s - elapsed_s, 0.0)
+
+
+def paced_stages(plan: Plan, expected: Expectation | None) -> tuple[dict[str, dict[str, float]], float]:
+    """Get what :class:`TimeLeft` is made of: ``max_points`` and ``point_s`` by stage, and the start-up in s.
+
+    :param expected: What is known of such a run; the plan's own numbers where there is nothing.
+    """
+    likely = {stage.name: stage for stage in expected.stages} if expected is not None else {}
+    stages: dict[str, dict[str, float]] = {}
+    for stage in plan.stages:
+        known = likely.get(stage.name)
+        point_s = known.duration_s / known.points if known is not None and known.points else stage.point_s
+        stages[stage.name] = {"max_points": stage.max_points, "point_s": point_s}
+    return stages, expected.start_up_s if expected is not None else plan.start_up_s
 
 
 def left_text(seconds: float) -> str:
