@@ -72,3 +72,11 @@ def test_conditions_that_nobody_can_answer_open_nothing(
     said = labctl("bench", "check", bench_with(("[safe_state]", WATCH.replace(old, new))))
     assert said.code == 2
     assert named in said.err and "bench.toml:" in said.err
+
+
+def test_no_set_leads_past_a_limit(labctl: Any, bench_with: Any) -> None:
+    """Every front sends the request that `run` sends; the limit is held by the engine and below."""
+    bench = bench_with(('fluence = "1 mJ/cm^2"', 'fluence = "150 uJ/cm^2"'))
+    said = labctl("run", "fluence-sweep", "--bench", bench, "--set", "expected-threshold=60 uJ/cm^2", "--json")
+    assert said.code == 2
+    assert "300 uJ/cm^2" in said.out and "limits.fluence" in said.out

@@ -1,4 +1,4 @@
-"""No way in leads past a limit or a watch condition: request, command line, script, resume, a plan that is not checked."""
+"""No way in leads past a limit or a watch condition: request, script, resume, a plan that nobody checked."""
 
 from __future__ import annotations
 

@@ -7,12 +7,13 @@ every setting is read back. Lines end with CR.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from pymeasure.instruments import Instrument
 
 from labctl.clock import Clock
 from labctl.errors import InstrumentError
-from labctl.roles import Identity, SafeStep
+from labctl.roles import Identity, Reading, SafeStep
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.settings import WireSettings
 
@@ -21,6 +22,7 @@ class AcmeHygro(Instrument):
     """Hygrometer Hygro 2."""
 
     ROLE = "hygrometer"
+    READINGS: ClassVar = {"humidity": Reading("humidity_percent", "percent", overshoot=1.0)}
     LINK = WireSettings(write_termination=b"\r", read_termination=b"\r", timeout_s=0.5, baud_rate=9600)
 
     adapter: WireAdapter
