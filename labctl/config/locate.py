@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 
@@ -44,12 +45,11 @@ def locate(kind: str, name_or_path: str | Path) -> Path:
     shipped = _shipped(kind)
     if text in shipped:
         return shipped[text]
-    path = Path(name_or_path).expanduser()
-    try:
+    path = Path(name_or_path)
+    with suppress(OSError, ValueError, RuntimeError):  # no name for a file; a home that nobody has
+        path = path.expanduser()
         if path.is_file():
             return path
-    except (OSError, ValueError):
-        pass
     allowed = f"the path of a TOML file, or one of the shipped {kind}: {', '.join(sorted(shipped)) or 'none'}"
     near = nearest_name(path.stem, shipped)
     raise ConfigError([Problem(text, None, kind, f"{as_toml(text)}, which is no file", allowed, near)])

@@ -77,6 +77,20 @@ def unit_registry() -> UnitRegistry[Any]:
     return pint.get_application_registry()  # pyright: ignore[reportReturnType]
 
 
+@lru_cache(maxsize=1024)
+def _units(text: str) -> Any:
+    return unit_registry().parse_units(text)
+
+
+@lru_cache(maxsize=1024)
+def _meanings(name: str) -> tuple[tuple[str, str, str], ...]:
+    """Get prefix, unit and suffix of each reading of a unit's name; raises LookupError if it is unknown (as yet)."""
+    found = unit_registry().parse_unit_name(name)
+    if not found:
+        raise LookupError(name)
+    return found
+
+
 @dataclass(frozen=True)
 class InUnit:
     """Marks a float field that is written as text with a unit, and gives its range.
@@ -143,11 +157,13 @@ class InUnit:
             if match is None:
                 raise Fault(as_toml(text), self.wanted)
             name, power = match.group(1), int(match.group(2) or 1)
-            known = unit_registry().parse_unit_name(name)
+            try:
+                known = _meanings(name)
+            except LookupError:
+                near = self._nearest_unit(name)
+                raise Fault(f"{as_toml(text)}, an unknown unit {name!r}", self.wanted, nearest=near) from None
             if any(entry[1] in _LOGARITHMIC for entry in known):
                 raise Fault(f"{as_toml(text)}, a ratio on a logarithmic scale", self.wanted)
-            if not known:
-                raise Fault(f"{as_toml(text)}, an unknown unit {name!r}", self.wanted, nearest=self._nearest_unit(name))
             factors.append(f"{name}**{power if join == '*' else -power}" if (power, join) != (1, "*") else name)
             position = match.end()
             if position < len(unit):
@@ -170,7 +186,7 @@ class InUnit:
 
         registry = unit_registry()
         try:
-            given, target = registry.parse_units(unit), registry.parse_units(self.unit)
+            given, target = _units(unit), _units(self.unit)
             if given == target:
                 value = number
             else:

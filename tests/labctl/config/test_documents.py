@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -201,3 +202,35 @@ def test_a_value_of_any_type_gives_a_model_or_a_problem_in_its_line(place: int, 
     except ConfigError as error:
         check_problems(error, text)
         assert place + 1 in [problem.line for problem in error.problems]
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "found"),
+    [
+        ("a = 1\nb = " + "[" * 3000 + "]" * 3000, 2, "levels deep"),
+        ("a = 1\nb = " + "{a=" * 3000 + "1" + "}" * 3000, 2, "levels deep"),
+        ("a = 1\n\n" + "a." * 300_000 + "a = 1", 3, "levels deep"),
+        ("\n[" + "a." * 300_000 + "a]", 2, "levels deep"),
+        ("[" + "a." * 20 + "a]\n" + "b." * 20 + "b = 1", 2, "levels deep"),
+        ("a = [1,\n" + "9" * 5000 + "]", 2, "5000 digits"),
+        ("a = 1\nb = -" + "1_" * 3000 + "1", 2, "digits"),
+    ],
+)
+def test_what_would_exhaust_a_parser_has_a_line(text: str, line: int, found: str) -> None:
+    document = parse_document(text, "x.toml")
+    (problem,) = document.problems
+    assert (problem.line, document.readable, found in problem.found) == (line, False, True)
+
+
+def test_a_long_line_of_blanks_is_taken_apart_in_no_time() -> None:
+    document = parse_document("a = 0a.0" + "\t" * 100_000, "x.toml")
+    assert [problem.line for problem in document.problems] == [1]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
+def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/tty")):
+        with pytest.raises(ConfigError) as caught:
+            read_document(path)
+        assert "file" in str(caught.value)

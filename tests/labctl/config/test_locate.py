@@ -46,7 +46,7 @@ def test_what_is_not_there(name: str, nearest: str | None) -> None:
     assert "simulated" in problem.allowed
 
 
-@pytest.mark.parametrize("name", ["\x00", "a" * 5000, "../benches"])
+@pytest.mark.parametrize("name", ["\x00", "a" * 5000, "../benches", "~nobody-of-that-name/x.toml", "~", "/dev/null"])
 def test_names_that_are_no_paths(name: str) -> None:
     with pytest.raises(ConfigError):
         locate("benches", name)

@@ -155,3 +155,9 @@ def test_the_schema_shows_text_with_its_unit() -> None:
     assert schema["examples"] == ["1.0 mm"]
     assert schema["x-unit"] == "mm"
     assert schema["x-range"] == "at least 0.01 mm, at most 100 mm"
+
+
+@pytest.mark.parametrize(("text", "unit"), [("1 dB", "deg"), ("3 dBm", "W"), ("1 Np", ""), ("2 octave", "rad")])
+def test_a_ratio_on_a_logarithmic_scale_is_no_number(text: str, unit: str) -> None:
+    with pytest.raises(Fault, match="logarithmic"):
+        parse_quantity(text, unit)
