@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from labctl.run.finish import analyse_run, report_run
 from labctl.store.catalogue import list_runs as read_catalogue
 from labctl.store.export import export_csv, export_nexus, export_xarray
 from labctl.store.naming import find_run
+from labctl.store.notices import NOTICES, in_words
 from labctl.store.results import add_note as store_note
 from labctl.store.run import Run, open_run
 from labctl.store.windows_names import check_names
@@ -151,12 +153,17 @@ def _summary(run: Run) -> dict[str, Any]:
         "sample": run.header.get("sample", {}).get("name"),
         "started": run.header.get("started"),
         "simulated": run.simulated,
-        "points": {"done": sum(run.count(name) for name in run.streams), "planned": planned},
+        "points": {"done": run.points_done, "planned": planned},
         "safe_state": safe[-1].data.get("state") if safe else None,
         "safe_report": safe[-1].data if safe else {},
         "result": latest.get("result", {}),
         "warnings": latest.get("warnings", []),
         "incidents": [event.data for event in run.events("incident")],
+        "notices": [
+            {"wall_s": event.wall_s, "kind": event.kind, "text": in_words(event.kind, event.data)}
+            for event in run.events()
+            if event.kind in NOTICES
+        ],
         "notes": [{"wall_s": note.wall_s, "text": note.text} for note in run.notes],
     }
 
@@ -191,8 +198,10 @@ def _show_summary(summary: dict[str, Any]) -> None:
     show(f"run      {summary['run']}")
     for warning in summary["warnings"]:
         show(f"warning: {warning}")
-    for incident in summary["incidents"]:
-        show(f"incident: {incident.get('error', {}).get('what', incident)}")
+    for notice in summary["notices"]:
+        show(
+            f"{datetime.fromtimestamp(notice['wall_s']):%Y-%m-%d %H:%M:%S}  {'incident: ' if notice['kind'] == 'incident' else ''}{notice['text']}"
+        )
     for note in summary["notes"]:
         show(f"note: {note['text']}")
     if summary["safe_state"] == "unconfirmed":

@@ -17,6 +17,7 @@ from labctl.analysis.live import live_threshold
 from labctl.analysis.threshold import NoThreshold
 from labctl.report.sweep_data import NEEDED, read_rows
 from labctl.report.wording import clipped, label_text, number, reading, rounded, unit_text
+from labctl.store.notices import NOTICES, in_words
 from labctl.store.run import Run
 from labctl.store.source import Event
 
@@ -344,10 +345,12 @@ def _line(event: Event, clock: str) -> str:
             for step in data.get("steps", ())
         ]
         text = "; ".join([f"safe state {data.get('state')}", *steps])
-    elif event.kind == "incident":
+    elif event.kind == "incident" and "point" not in data:
         text = f"incident: {(data.get('error') or {}).get('what', data)}"
         if data.get("reason"):
             text += f" ({data['reason']})"
+    elif event.kind in NOTICES:
+        text = in_words(event.kind, data)
     elif event.kind == "status":
         text = str(data.get("status", ""))
     else:

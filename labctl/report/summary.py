@@ -31,6 +31,7 @@ from labctl.report.wording import (
     value_text,
     wall_text,
 )
+from labctl.store.notices import NOTICES, in_words
 from labctl.store.run import Run
 from labctl.store.source import Event
 
@@ -154,7 +155,7 @@ def summarise(run: Run) -> Summary:
         results=_results(result),
         photodamage=_photodamage(data.get("photodamage")),
         warnings=_warnings(header, data),
-        incidents=tuple(_incident(event) for event in run.events("incident")),
+        incidents=tuple(_incident(event) for event in run.events() if event.kind in NOTICES),
         course=_course(run),
         sample_table=_sample(_mapping(header.get("sample"))),
         parameters=_parameters(header),
@@ -315,6 +316,9 @@ def _warnings(header: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, 
 
 
 def _incident(event: Event) -> str:
+    """Put what happened into words; an error that ended the run with all that is known of it."""
+    if event.kind != "incident" or "point" in event.data:
+        return f"{wall_text(event.wall_s)}: {in_words(event.kind, event.data)}"
     error = _mapping(event.data.get("error")) or event.data
     parts = [str(error.get("what") or "")]
     for key, label in (("role", "role"), ("where", "where"), ("state", "state"), ("todo", "do")):
@@ -332,7 +336,7 @@ def _course(run: Run) -> Rows:
     rows = [("Records", ", ".join(f"{count} {name}" for name, count in counts.items()) or "none")]
     planned = number(_mapping(run.header.get("plan")).get("max_points"))
     if planned is not None:
-        rows.append(("Points measured", f"{sum(counts.values())} of at most {planned:.0f} planned"))
+        rows.append(("Points measured", f"{run.points_done} of at most {planned:.0f} planned"))
     ends = [event.t_s for event in run.events()] + [float(run.column("t_s", n).max()) for n, c in counts.items() if c]
     if ends:
         rows.append(("Duration", duration_text(max(ends))))

@@ -16,9 +16,6 @@ from labctl.store.naming import find_run
 from labctl.store.run import Run, open_run
 from labctl.store.source import Event
 
-REFERENCE = "reference"
-"""Stream of the points that are measured again when a run is resumed."""
-
 
 @dataclass(frozen=True)
 class StagePoints:

@@ -28,13 +28,12 @@ from labctl.processes import end_signals
 from labctl.roles import SafeStep
 from labctl.run.awake import keep_awake
 from labctl.run.conduct import Conduct
-from labctl.run.earlier import REFERENCE, Earlier
+from labctl.run.earlier import Earlier
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.light import EVENT as LIGHT
 from labctl.run.light import RunLight, settle_dead_run
-from labctl.run.notices import in_words, warnings_of
 from labctl.run.operator import PATIENCE_S, OperatorDesk
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
@@ -46,8 +45,10 @@ from labctl.run.safe_program import can_harm, safety_roles
 from labctl.run.steering import Steering, read_alteration
 from labctl.store.journal import Journal
 from labctl.store.naming import RunPaths, allocate_run, paths_of
+from labctl.store.notices import in_words, warnings_of
 from labctl.store.reserve import LAST_WORDS_BYTES, used_bytes
 from labctl.store.results import add_note
+from labctl.store.run import REFERENCE_STREAM
 
 log = logging.getLogger(__name__)
 
@@ -333,7 +334,7 @@ class Engine:
             journal.add_stream(name, layout)
         main = streams.layouts.get(self.prepared.procedure.DEFAULT_PLOT.stream)
         if self.prepared.earlier is not None and main is not None:
-            journal.add_stream(REFERENCE, main)
+            journal.add_stream(REFERENCE_STREAM, main)
         for name, (values, unit) in streams.axes.items():
             journal.set_axis(name, values, unit)
 

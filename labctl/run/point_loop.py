@@ -13,11 +13,10 @@ from labctl.run.attempts import Attempts
 from labctl.run.conduct import Conduct
 from labctl.run.contracts import Announcer, Observer, RowStore
 from labctl.run.course import Course
-from labctl.run.earlier import REFERENCE
 from labctl.run.pauses import Pauses
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.record import Acknowledged, Record
-from labctl.store.run import Run, open_run
+from labctl.store.run import REFERENCE_STREAM, Run, open_run
 
 if TYPE_CHECKING:
     from labctl.run.procedure import SweepProcedure
@@ -246,6 +245,6 @@ class PointLoop:
         self.expect(stage)
         self.announcer.announce(point.index, attempt, point.schedule_s)
         record = self.procedure.measure(point)
-        self._append(REFERENCE, point, attempt, record)
+        self._append(REFERENCE_STREAM, point, attempt, record)
         ratio = self.procedure.reference_ratio(before, record.row)
         self.notice("reference", {"point": point.index, "stage": point.stage, "ratio": ratio})

@@ -142,7 +142,7 @@ def record(order: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
         warnings.append(f"the run could not be sealed: {error}; the journal holds every acknowledged point")
     path = files.sealed if journal is None or files.sealed.is_file() else journal
     with open_run(path) as run:
-        points = sum(run.count(name) for name in run.streams)
+        points = run.points_done
         return {"run": str(path), "status": run.status, "points": points, "warnings": warnings}
 
 

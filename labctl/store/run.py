@@ -17,6 +17,9 @@ from labctl.store.source import Axis, Event, Note, Result, RunSource
 if TYPE_CHECKING:
     import xarray
 
+REFERENCE_STREAM = "reference"
+"""Stream of the points that are measured again when a run goes on after a gap."""
+
 
 class LazyArray:
     """The arrays of all records of a stream, read from the disk when indexed.
@@ -138,6 +141,11 @@ class Run:
         """How many records a stream holds; of the points, if none is named."""
         name = self._stream(stream)
         return self.source.count(name)
+
+    @property
+    def points_done(self) -> int:
+        """How many points of the plan are stored; points measured again as a reference do not count."""
+        return sum(self.count(name) for name in self.streams if name != REFERENCE_STREAM)
 
     def columns(self, stream: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """All columns of a stream, and ``point``, ``attempt``, ``t_s``, ``wall_s``; each of shape (count,).
