@@ -49,7 +49,9 @@ def read_document(path: Path) -> TomlDocument:
     """
     file = str(path)
     if path.exists() and not path.is_file():  # a pipe or a terminal would be waited for
-        raise ConfigError([Problem(file, None, "file", "what cannot be read as a file (a folder, a device or a pipe)", "a TOML file")])
+        raise ConfigError(
+            [Problem(file, None, "file", "what cannot be read as a file (a folder, a device or a pipe)", "a TOML file")]
+        )
     try:
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
