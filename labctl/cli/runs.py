@@ -199,9 +199,8 @@ def _show_summary(summary: dict[str, Any]) -> None:
     for warning in summary["warnings"]:
         show(f"warning: {warning}")
     for notice in summary["notices"]:
-        show(
-            f"{datetime.fromtimestamp(notice['wall_s']):%Y-%m-%d %H:%M:%S}  {'incident: ' if notice['kind'] == 'incident' else ''}{notice['text']}"
-        )
+        when = f"{datetime.fromtimestamp(notice['wall_s']):%Y-%m-%d %H:%M:%S}"
+        show(f"{when}  {'incident: ' if notice['kind'] == 'incident' else ''}{notice['text']}")
     for note in summary["notes"]:
         show(f"note: {note['text']}")
     if summary["safe_state"] == "unconfirmed":
