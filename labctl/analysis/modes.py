@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 from scipy.optimize import leastsq
-from scipy.signal import find_peaks
 from scipy.special import voigt_profile
 
 from labctl.analysis.estimate import Estimate
@@ -48,6 +47,9 @@ def find_modes(wavelength_nm: Array, counts: Array) -> Array:
 
     :param wavelength_nm: [n_px], ascending. :param counts: [n_px], background-subtracted.
     """
+    # It brings all of scipy.stats along: whoever plans a run, or is refused one, need not wait for that.
+    from scipy.signal import find_peaks
+
     size = max(counts.size // _BACKGROUND_SHARE, 15)
     background = median_filter(counts, size=size, mode="nearest")
     above = counts - background
