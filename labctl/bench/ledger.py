@@ -22,12 +22,8 @@ _BUSY_TIMEOUT_S = 10.0
 _TABLES = (
     "CREATE TABLE IF NOT EXISTS exposure (sample TEXT, spot TEXT, run TEXT, wall_s REAL, open_s REAL,"
     " pulses INTEGER, fluence_uj_cm2 REAL, dose_j_cm2 REAL, simulated INTEGER)",
-    "CREATE TABLE IF NOT EXISTS account (number INTEGER PRIMARY KEY AUTOINCREMENT, sample TEXT, spot TEXT, run TEXT,"
-    " simulated INTEGER, wall_s REAL, held_open_s REAL, held_pulses INTEGER, held_dose_j_cm2 REAL)",
-)
-_SUM_OF_RUN = (
-    "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0) FROM exposure"
-    " WHERE run=? AND sample=? AND spot=? AND simulated=?"
+    "CREATE TABLE IF NOT EXISTS open_account (number INTEGER PRIMARY KEY AUTOINCREMENT, sample TEXT, spot TEXT,"
+    " run TEXT, simulated INTEGER, wall_s REAL, open_s REAL, pulses INTEGER, dose_j_cm2 REAL)",
 )
 
 
@@ -95,9 +91,9 @@ class Account:
 
     :param number: Number of the account, never given twice.
     :param wall_s: Unix time at which it was opened.
-    :param held_open_s: Shutter-open time in s that the ledger held of this run and spot by then.
-    :param held_pulses: Pulses, likewise.
-    :param held_dose_j_cm2: Dose in J/cm², likewise.
+    :param open_s: Shutter-open time in s that has been written under it.
+    :param pulses: Pulses, likewise.
+    :param dose_j_cm2: Dose in J/cm², likewise.
     """
 
     number: int
@@ -106,9 +102,9 @@ class Account:
     run: str
     simulated: bool
     wall_s: float
-    held_open_s: float = 0.0
-    held_pulses: int = 0
-    held_dose_j_cm2: float = 0.0
+    open_s: float = 0.0
+    pulses: int = 0
+    dose_j_cm2: float = 0.0
 
 
 class ExposureLedger:
@@ -121,23 +117,36 @@ class ExposureLedger:
     def __init__(self, directory: Path) -> None:
         self.path = directory / LEDGER_NAME
 
-    def write(self, exposures: Sequence[Exposure]) -> None:
-        """Append exposures in one durable transaction; raises StorageError."""
-        if exposures:
-            with self._writing() as connection:
-                _insert(connection, exposures)
+    def write(self, exposures: Sequence[Exposure], account: Account | None = None) -> None:
+        """Append exposures in one durable transaction; raises StorageError.
+
+        :param account: The account under which they are written; None if there is none.
+        """
+        if not exposures:
+            return
+        with self._writing() as connection:
+            _insert(connection, exposures)
+            if account is not None:
+                sums = (
+                    sum(exposure.open_s for exposure in exposures),
+                    sum(exposure.pulses for exposure in exposures),
+                    sum(exposure.dose_j_cm2 for exposure in exposures),
+                )
+                connection.execute(
+                    "UPDATE open_account SET open_s=open_s+?, pulses=pulses+?, dose_j_cm2=dose_j_cm2+? WHERE number=?",
+                    (*sums, account.number),
+                )
 
     def open_account(self, sample: str, spot: str, run: str, *, simulated: bool, wall_s: float) -> Account:
         """Note durably that a run is about to give light to a spot; raises StorageError."""
         who = (sample, spot, run, simulated)
         with self._writing() as connection:
-            held = connection.execute(_SUM_OF_RUN, (run, sample, spot, simulated)).fetchone()
             number = connection.execute(
-                "INSERT INTO account (sample, spot, run, simulated, wall_s, held_open_s, held_pulses, held_dose_j_cm2)"
-                " VALUES (?,?,?,?,?,?,?,?)",
-                (*who, wall_s, *held),
+                "INSERT INTO open_account (sample, spot, run, simulated, wall_s, open_s, pulses, dose_j_cm2)"
+                " VALUES (?,?,?,?,?,0,0,0)",
+                (*who, wall_s),
             ).lastrowid
-        return Account(number or 0, *who, wall_s, *held)
+        return Account(number or 0, *who, wall_s)
 
     def settle(self, account: Account, exposures: Sequence[Exposure]) -> None:
         """Append the last exposures of a run and close its account, in one durable transaction; raises StorageError.
@@ -145,7 +154,7 @@ class ExposureLedger:
         An account that is closed already stays so, and nothing is appended: no light is counted twice.
         """
         with self._writing() as connection:
-            if connection.execute("DELETE FROM account WHERE number=?", (account.number,)).rowcount == 1:
+            if connection.execute("DELETE FROM open_account WHERE number=?", (account.number,)).rowcount == 1:
                 _insert(connection, exposures)
 
     def open_accounts(self) -> list[Account]:
@@ -153,30 +162,23 @@ class ExposureLedger:
         if not self.path.exists():
             return []
         with self._reading() as connection:
-            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='account'").fetchone():
+            if not connection.execute("SELECT 1 FROM sqlite_master WHERE name='open_account'").fetchone():
                 return []
-            rows = connection.execute("SELECT * FROM account ORDER BY number").fetchall()
+            rows = connection.execute("SELECT * FROM open_account ORDER BY number").fetchall()
         return [_account(row) for row in rows]
 
-    def written(self, account: Account) -> tuple[float, int, float]:
-        """Get what has been written since an account was opened: open time in s, pulses, dose in J/cm².
+    def total(self, sample: str, spot: str, *, simulated: bool, run: str | None = None) -> SpotTotal:
+        """Sum what a spot has received so far; simulated light and real light are kept apart. Raises StorageError.
 
-        Raises StorageError.
+        :param run: Only from this run; from all if None.
         """
-        who = (account.run, account.sample, account.spot, account.simulated)
-        with self._reading() as connection:
-            open_s, pulses, dose = connection.execute(_SUM_OF_RUN, who).fetchone()
-        return open_s - account.held_open_s, pulses - account.held_pulses, dose - account.held_dose_j_cm2
-
-    def total(self, sample: str, spot: str, *, simulated: bool) -> SpotTotal:
-        """Sum what a spot has received so far; simulated light and real light are kept apart. Raises StorageError."""
         if not self.path.exists():
             return SpotTotal(0.0, 0, 0.0, 0)
         with self._reading() as connection:
             row = connection.execute(
                 "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0),"
-                " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=?",
-                (sample, spot, simulated),
+                " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=? AND run=COALESCE(?,run)",
+                (sample, spot, simulated, run),
             ).fetchone()
         return SpotTotal(float(row[0]), int(row[1]), float(row[2]), int(row[3]))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.bench.ledger import Account, Exposure, ExposureLedger
 from labctl.bench.light import ComingLight, LightOnSample
 from labctl.bench.safe import SafeReport
+from labctl.clock import RealClock
 from labctl.errors import InputError, LabctlError, StorageError
 from labctl.store.journal_format import lock_path
 from labctl.store.naming import find_run
@@ -50,6 +51,7 @@ class RunLight:
 
     def __init__(self, prepared: PreparedRun, sealed: Path, record: Callable[[Mapping[str, Any], float], None]) -> None:
         self._prepared = prepared
+        self._sealed = sealed
         self._run = run_name(sealed)
         self._record = record
         self._ledger = ExposureLedger(Path(prepared.request.out))
@@ -59,6 +61,9 @@ class RunLight:
     def announce(self, light: ComingLight) -> None:
         """Write down light before it comes; raises StorageError, and then it must not come."""
         if self._account is None:
+            # The light of an earlier part of this run, after which nobody confirmed the shutter, has ended by now.
+            for owed in owed_light(self._ledger.path.parent, self._sealed):
+                owed.settle(light.wall_s)
             spot = _spot(self._prepared)
             self._account = self._ledger.open_account(
                 *spot, self._run, simulated=self._prepared.simulated, wall_s=light.wall_s
@@ -68,7 +73,7 @@ class RunLight:
     def write(self, light: Sequence[LightOnSample]) -> None:
         """Enter light that has fallen into the ledger; what it refuses is tried again later. Raises StorageError."""
         self._unwritten += light
-        self._ledger.write(self._exposures())
+        self._ledger.write(self._exposures(), self._account)
         self._unwritten.clear()
 
     def end(self, light: Sequence[LightOnSample], report: SafeReport) -> None:
@@ -126,10 +131,9 @@ class OwedLight:
         if self.last is None or ended_s is None:
             return Exposure(*who, account.wall_s, 0.0, 0, 0.0, account.simulated)
         rest = self.last.until(ended_s)
-        open_s, pulses, dose = ExposureLedger(self.directory).written(account)
-        open_s = max(self.last.open_s + rest.open_s - open_s, 0.0)
-        pulses = max(self.last.pulses + rest.pulses - pulses, 0)
-        dose = max(self.last.dose_j_cm2 + rest.dose_j_cm2 - dose, 0.0)
+        open_s = max(self.last.open_s + rest.open_s - account.open_s, 0.0)
+        pulses = max(self.last.pulses + rest.pulses - account.pulses, 0)
+        dose = max(self.last.dose_j_cm2 + rest.dose_j_cm2 - account.dose_j_cm2, 0.0)
         return Exposure(*who, ended_s, open_s, pulses, dose * 1e6 / pulses if pulses else 0.0, account.simulated)
 
     def settle(self, closed_wall_s: float | None = None) -> Exposure:
@@ -203,28 +207,38 @@ class EarlierLight:
     """What the spot of a run has received before.
 
     :param dose_j_cm2: Dose in J/cm², an upper bound where runs died.
+    :param own_j_cm2: How much of it the earlier part of the run itself gave, where one is resumed.
     :param unknown: Why more may have fallen of which nobody knows how much; one text a run.
     """
 
     dose_j_cm2: float
+    own_j_cm2: float = 0.0
     unknown: tuple[str, ...] = ()
 
 
 def earlier_light(prepared: PreparedRun) -> EarlierLight:
-    """Get what the spot of a run has received before, with the light of runs that died; raises StorageError."""
+    """Get what the spot of a run has received before, with the light of runs that died; raises StorageError.
+
+    Of a run that is resumed a shutter that nobody has confirmed closed counts as open until now: resuming closes it.
+    """
     directory = Path(prepared.request.out)
     sample, spot = _spot(prepared)
-    dose_j_cm2 = ExposureLedger(directory).total(sample, spot, simulated=prepared.simulated).dose_j_cm2
+    own = run_name(prepared.earlier.journal) if prepared.earlier is not None else ""
+    ledger = ExposureLedger(directory)
+    dose_j_cm2 = ledger.total(sample, spot, simulated=prepared.simulated).dose_j_cm2
+    own_j_cm2 = ledger.total(sample, spot, simulated=prepared.simulated, run=own).dose_j_cm2 if own else 0.0
     unknown = []
     for owed in owed_light(directory):
         account = owed.account
         if (account.sample, account.spot, account.simulated) != (sample, spot, prepared.simulated):
             continue
-        if owed.is_known:
-            dose_j_cm2 += owed.bound().dose_j_cm2
-        else:
+        if not owed.is_known and (owed.problem or account.run != own):
             unknown.append(str(owed.unknown()))
-    return EarlierLight(dose_j_cm2, tuple(unknown))
+            continue
+        more_j_cm2 = owed.bound(RealClock().wall()).dose_j_cm2
+        dose_j_cm2 += more_j_cm2
+        own_j_cm2 += more_j_cm2 if account.run == own else 0.0
+    return EarlierLight(dose_j_cm2, own_j_cm2, tuple(unknown))
 
 
 def run_name(path: Path) -> str:

@@ -89,27 +89,30 @@ def test_every_spot_with_mean_and_highest_fluence(tmp_path: Path) -> None:
     assert second.spot == "2"
 
 
-def test_an_account_remembers_what_the_ledger_held_and_is_settled_once(tmp_path: Path) -> None:
+def test_an_account_counts_what_is_written_under_it_and_is_settled_once(tmp_path: Path) -> None:
     ledger = ExposureLedger(tmp_path)
     ledger.write([ONE, replace(ONE, run="0002")])
     account = ledger.open_account("film", "1", "0001", simulated=True, wall_s=1.75e9)
     assert ledger.open_accounts() == [account]
-    assert (account.held_pulses, account.held_open_s) == (2000, 2.0)
-    ledger.write([replace(ONE, pulses=500, open_s=0.5)])
-    assert ledger.written(account) == pytest.approx((0.5, 500, 0.015))
-    ledger.settle(account, [replace(ONE, pulses=1)])
-    ledger.settle(account, [replace(ONE, pulses=1)])
-    assert ledger.open_accounts() == []
-    assert ledger.total("film", "1", simulated=True).pulses == 4501
-    later = ledger.open_account("film", "1", "0001", simulated=True, wall_s=1.75e9)
-    assert later.number > account.number
+    ledger.write([replace(ONE, pulses=500, open_s=0.5), replace(ONE, pulses=100, open_s=0.1)], account)
+    ledger.write([ONE])
+    other = ledger.open_account("film", "1", "0001", simulated=True, wall_s=1.75e9)
+    ledger.write([ONE], other)
+    found, _ = ledger.open_accounts()
+    assert (found.open_s, found.pulses, found.dose_j_cm2) == pytest.approx((0.6, 600, 0.018))
+    for _ in range(2):
+        ledger.settle(account, [replace(ONE, pulses=1)])
+    assert [entry.number for entry in ledger.open_accounts()] == [other.number]
+    assert ledger.total("film", "1", simulated=True).pulses == 8601
+    ledger.settle(other, [])
+    assert ledger.open_account("film", "1", "0001", simulated=True, wall_s=1.75e9).number > other.number
 
 
 def test_a_ledger_from_before_there_were_accounts(tmp_path: Path) -> None:
     ledger = ExposureLedger(tmp_path)
     ledger.write([ONE])
     with sqlite3.connect(ledger.path) as connection:
-        connection.execute("DROP TABLE account")
+        connection.execute("DROP TABLE open_account")
     connection.close()
     assert ledger.open_accounts() == []
     assert ledger.open_account("film", "1", "0003", simulated=True, wall_s=0.0).number == 1

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -242,6 +243,29 @@ def test_what_the_safe_state_program_cannot_settle_is_a_warning(toy: Toy) -> Non
     assert "--settle" in warning
 
 
+def test_a_resumed_run_settles_its_own_earlier_light_before_its_first(toy: Toy) -> None:
+    toy.announce()
+    toy.shine(1.0)
+    toy.die(confirmed_after_s=None)
+    resumed = replace(toy.prepared, earlier=SimpleNamespace(journal=toy.path.with_suffix(".journal")))
+    before = earlier_light(resumed)
+    assert before.unknown == ()
+    assert before.own_j_cm2 == before.dose_j_cm2 > (time.time() - toy.wall_s) * RATE_HZ * FLUENCE * 1e-6
+    toy.journal = Journal.open(toy.path.with_suffix(".journal"))
+    toy.light, toy.total = toy._light(), LightOnSample(0.0, 0, 0.0, 0.0)
+    toy.unwritten.clear()
+    toy.wall_s += 9.0
+    toy.announce()
+    assert toy.in_ledger().pulses == 10_000
+    toy.shine(20.0)
+    toy.light.end(toy.unwritten, SHUT)
+    toy.journal.event("note", {}, t_s=0.0, wall_s=toy.wall_s)
+    assert toy.in_ledger().pulses == 30_000
+    assert owed_light(toy.folder, toy.path) == []
+    after = earlier_light(resumed)
+    assert after.own_j_cm2 == pytest.approx(after.dose_j_cm2) == pytest.approx(30_000 * FLUENCE * 1e-6)
+
+
 def test_files_that_are_gone_are_named_and_forgive_nothing(toy: Toy) -> None:
     toy.announce()
     toy.die()
@@ -270,7 +294,7 @@ def test_on_the_virtual_clock_nothing_falls_after_the_death(tmp_path: Path) -> N
 
 def test_light_that_cannot_be_accounted_for_must_not_come(toy: Toy) -> None:
     (toy.folder / LEDGER_NAME).write_bytes(b"this is no database" * 100)
-    with pytest.raises(StorageError, match="could not be written"):
+    with pytest.raises(StorageError, match="could not be read"):
         toy.announce()
 
 
