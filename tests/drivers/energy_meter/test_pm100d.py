@@ -331,6 +331,19 @@ def test_a_head_that_measures_no_energy(sensor: str, message: str) -> None:
         Bench(sensor=sensor).meter.start_up()
 
 
+@pytest.mark.parametrize(("sensor", "found"), [("none", "no sensor is connected"), ("photodiode", "no pulse energy")])
+def test_readiness_is_the_head(sensor: str, found: str) -> None:
+    (entry,) = Bench(sensor=sensor).meter.readiness()
+    assert not entry.ok and not entry.waits
+    assert found in entry.text and "plug in" in entry.text
+    bench = Bench()
+    meter = bench.ready()
+    meter.measure(10)
+    (entry,) = meter.readiness()
+    assert (entry.name, entry.ok, entry.text) == ("sensor", True, "ES111C")
+    assert meter.measure(10).pulses == 10
+
+
 def test_a_power_cycle_is_noticed() -> None:
     bench = Bench()
     meter = bench.ready()

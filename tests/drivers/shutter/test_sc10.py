@@ -177,6 +177,17 @@ def test_waits_for_the_blade(stand, delay_s):
     assert not laboratory.shutter.is_open(driver.clock.now())
 
 
+def test_what_is_watched_asks_and_toggles_nothing(stand):
+    _, wire, driver = stand()
+    wire.sent.clear()
+    assert (driver.interlock_is_open, driver.is_open) == (False, False)
+    wire.emulator.trip_interlock(2.0)
+    interlock, mode = driver.readiness()
+    assert (driver.interlock_is_open, interlock.ok, mode.ok) == (True, False, True)
+    assert "close the circuit" in interlock.text
+    assert set(wire.sent) == {b"interlock?\r", b"closed?\r", b"mode?\r"}
+
+
 def test_interlock_refuses_to_open(stand):
     _, wire, driver = stand(interlock=True)
     with pytest.raises(InstrumentError, match="interlock") as caught:
