@@ -22,13 +22,14 @@ from typing import Any, Protocol
 
 from labctl.clock import RealClock
 from labctl.config.campaign import CampaignConfig
-from labctl.errors import ExitCode, InputError, StorageError
+from labctl.errors import ExitCode, InputError, LabctlError, StorageError
 from labctl.processes import end_signals
 from labctl.run import front
 from labctl.run.queue_state import QueueState, Round, RunState
 from labctl.run.queued_runs import QueuedRun, check_runs, queued_runs
 from labctl.run.request import RunRequest, check_folder, prepare
 from labctl.run.safe_program import make_safe
+from labctl.run.stored_request import request_to_resume
 from labctl.store.run import open_run
 
 log = logging.getLogger(__name__)
@@ -100,7 +101,8 @@ def run_queue(
     :param out: Folder for the runs.
     :param seed: Seed of the first run; 0, or on resume that of the campaign, if None.
     :param virtual_time: Whether to run on the virtual clock; on resume as the campaign was begun.
-    :param resume: Go on with the first run that is not done, instead of beginning anew.
+    :param resume: Go on with the first run that is not done, instead of beginning anew; a run that broke off goes on
+        at its first point that is not acknowledged.
     :param run_one: Runs one run and shows its progress.
     :param ask: Asks whether to go on after a failure, where the campaign says ``pause``.
     :param tell: Told in words how the queue gets on.
@@ -240,7 +242,8 @@ class _Queue:
         state = self._states().get(run.number)
         again = f", attempt {state.attempts + 1}" if state is not None else ""
         self.tell(f"run {run.number} of {len(self.runs)}: {run.name}{again}")
-        self.state.begun(run.number, run.request.model_dump(mode="json"))
+        request = self._request(run, state)
+        self.state.begun(run.number, {**run.request.model_dump(mode="json"), "resume": request.resume})
 
         def on_event(event: Event) -> None:
             if event["event"] == "started" and event.get("run"):
@@ -248,9 +251,22 @@ class _Queue:
             elif event["event"] == "aborting":
                 self.stop_asked.set()
 
-        outcome = self.run_one(run, run.request, on_event)
+        outcome = self.run_one(run, request, on_event)
         self.state.ended(run.number, outcome)
         return outcome
+
+    def _request(self, run: QueuedRun, state: RunState | None) -> RunRequest:
+        """Get what goes on where an earlier attempt broke off, if its journal allows; else what was asked for."""
+        if state is None or not state.run:
+            return run.request
+        try:
+            request = request_to_resume(state.run)
+            prepare(request)
+        except LabctlError as error:
+            self.tell(f"begun anew: {error.what}")
+            return run.request
+        self.tell(f"goes on where {Path(state.run).stem} broke off")
+        return request
 
     def _after(self, run: QueuedRun, outcome: dict[str, Any]) -> tuple[str, ExitCode] | None:
         """Decide whether the queue goes on after a run; returns status and exit code if it ends here."""

@@ -21,6 +21,7 @@ from labctl.run.queue import StopAsked, run_queue
 from labctl.run.queue_state import QueueState
 from labctl.run.queued_runs import QueuedRun
 from labctl.run.request import RunRequest
+from labctl.store.run import open_run
 
 THREE = """\
 name = "films"
@@ -426,3 +427,7 @@ def test_a_campaign_is_killed_and_resumed(tmp_path: Path) -> None:
     assert (outcome["status"], outcome["exit"], outcome["left"]) == ("finished", 0, [])
     assert [run["attempts"] for run in outcome["runs"]] == [1, 2, 1]
     assert {run["safe_state"] for run in outcome["runs"]} == {"confirmed"}
+    with open_run(outcome["runs"][1]["run"]) as run:
+        assert len(run.events("resumed")) == 1, "it went on where it broke off"
+    numbers = {path.name.partition("_")[0] for path in Path(out).rglob("*.h5")}
+    assert len({run["run"] for run in outcome["runs"]}) == len(numbers) == 3
