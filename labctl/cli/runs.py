@@ -16,7 +16,7 @@ from labctl.store.export import export_csv, export_nexus, export_xarray
 from labctl.store.naming import find_run
 from labctl.store.notices import NOTICES, in_words
 from labctl.store.results import add_note as store_note
-from labctl.store.run import Run, open_run
+from labctl.store.run import Run, open_run, understood
 from labctl.store.windows_names import check_names
 
 _EXPORTS = {"csv": export_csv, "nexus": export_nexus, "xarray": export_xarray}
@@ -24,7 +24,8 @@ _EXPORTS = {"csv": export_csv, "nexus": export_nexus, "xarray": export_xarray}
 
 def analyse(run: str, *, as_json: bool) -> int:
     """Analyse a run again; the result is added to its file."""
-    analysed = analyse_run(_existing(run))
+    with understood(run):
+        analysed = analyse_run(_existing(run))
     if as_json:
         print_json({"run": run, **analysed})
         return 0
@@ -37,7 +38,8 @@ def analyse(run: str, *, as_json: bool) -> int:
 
 def report(run: str, output: str | None, *, as_json: bool) -> int:
     """Write figure and page of a run."""
-    files = report_run(_existing(run), Path(output) if output else None)
+    with understood(run):
+        files = report_run(_existing(run), Path(output) if output else None)
     if as_json:
         print_json({"run": run, "files": files})
     else:
@@ -47,14 +49,15 @@ def report(run: str, output: str | None, *, as_json: bool) -> int:
 
 def show_one(run: str, *, as_json: bool) -> int:
     """Show a run in any state; of one that goes, ask the engine how far it is."""
-    with open_run(_existing(run)) as opened:
+    with understood(run), open_run(_existing(run)) as opened:
         summary = _summary(opened)
         if opened.status == "running":
             summary["progress"] = _ask(opened, "status")
     if as_json:
         print_json(summary)
     else:
-        _show_summary(summary)
+        with understood(run):
+            _show_summary(summary)
     return 0
 
 
@@ -125,7 +128,7 @@ def export(run: str, to: str, output: str, *, as_json: bool) -> int:
     check_names(Path(output), "-o")
     if Path(output).exists():
         raise InputError(f"{output} exists already; nothing is ever overwritten", where="-o", todo="take another name")
-    with open_run(_existing(run)) as opened:
+    with understood(run), open_run(_existing(run)) as opened:
         written = _EXPORTS[to](opened, Path(output))
     if as_json:
         print_json({"run": run, "written": str(written)})

@@ -104,7 +104,7 @@ def _write_new(path: Path, write: Callable[[Path], Any]) -> Path:
         write(partial)
         sync_file(partial)
         rename_new(partial, path)
-    except (OSError, RuntimeError, ValueError, TypeError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise StorageError(
             f"{path.name} could not be written: {error}",
             where=str(path),

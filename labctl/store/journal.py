@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import re
@@ -27,7 +28,9 @@ from labctl.store.journal_format import (
     TABLES,
     check_format,
     connect,
+    encode_checked,
     encode_json,
+    labelled_crc,
     lock_path,
     storage_error,
 )
@@ -110,7 +113,7 @@ class Journal:
         """
         path = Path(path)
         _check_group(group_commit_s)
-        header_text = encode_json(dict(header), "the header of the run")
+        header_text = encode_checked(header, "the header of the run")
         lock = OwnerLock(lock_path(path))
         connection = None
         created = False
@@ -217,7 +220,8 @@ class Journal:
                     raise StorageError(f"stream {name!r} exists with another layout", where=str(self.path))
                 return
             number = len(self._streams) + 1
-            self._write([("INSERT INTO stream VALUES (?,?,?)", (number, name, layout.to_json()))])
+            text = encode_checked(json.loads(layout.to_json()), f"the layout of {name!r}", name)
+            self._write([("INSERT INTO stream VALUES (?,?,?)", (number, name, text))])
             self._streams[name] = _Stream(number, layout, 0)
 
     def set_axis(self, name: str, values: Any, unit: str, description: str = "") -> None:
@@ -241,7 +245,7 @@ class Journal:
                     )
                 return
             insert = "INSERT INTO axis(name, unit, description, crc, data) VALUES (?,?,?,?,?)"
-            self._write([(insert, (name, unit, description, zlib.crc32(blob), blob))])
+            self._write([(insert, (name, unit, description, labelled_crc(blob, name, unit, description), blob))])
 
     def add_payload(self, payload: Payload) -> None:
         """Sync this payload file before each commit, so that no record refers to bytes that could still be lost."""
@@ -320,7 +324,7 @@ class Journal:
         text = encode_json(dict(data), f"the event {kind!r}")
         with self._changed:
             self._check_open()
-            self._write([], (float(t_s), float(wall_s), kind, zlib.crc32(text.encode()), text))
+            self._write([], _event(t_s, wall_s, kind, text))
 
     def set_status(self, status: str, *, t_s: float, wall_s: float, **details: Any) -> None:
         """Set ``running``, ``finished``, ``aborted`` or ``failed``, with an event of kind ``status``.
@@ -338,7 +342,7 @@ class Journal:
                 raise StorageError(f"a finished run cannot become {status}", where=str(self.path))
             self._last_words = status != "running"
             update = ("UPDATE run SET status=? WHERE id=1", (status,))
-            self._write([update], (float(t_s), float(wall_s), "status", zlib.crc32(text.encode()), text))
+            self._write([update], _event(t_s, wall_s, "status", text))
             self._status = status
 
     def close(self) -> None:
@@ -538,6 +542,11 @@ class Journal:
                     except StorageError as error:
                         log.error("a group commit failed: %s", error)
                         self._timer_error = error
+
+
+def _event(t_s: float, wall_s: float, kind: str, text: str) -> tuple[float, float, str, int, str]:
+    times = float(t_s), float(wall_s)
+    return (*times, kind, labelled_crc(text.encode(), kind, *times), text)
 
 
 def _check_group(group_commit_s: float) -> None:

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import sqlite3
+import sys
 import zlib
 from collections.abc import Mapping
 from datetime import date, datetime
@@ -46,6 +47,7 @@ RESERVED_STREAM_NAMES = frozenset(
         *("status", "simulated"),
     ]
 )
+_CHECKSUM = "labctl_crc32"
 PLAIN_WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_ .:/-]{0,99}")
 """Names of events and results."""
 
@@ -82,6 +84,29 @@ def decode_mapping(text: str, what: str) -> dict[str, Any]:
     return data
 
 
+def encode_checked(data: Mapping[str, Any], what: str, *labels: object) -> str:
+    """A JSON object with its own checksum in it.
+
+    :param labels: What stands beside it and is checked with it, such as its name.
+    :raises StorageError: If something in it has no JSON form.
+    """
+    plain = decode_mapping(encode_json(dict(data), what), what)
+    plain.pop(_CHECKSUM, None)
+    return encode_json({**plain, _CHECKSUM: labelled_crc(encode_json(plain, what).encode(), *labels)}, what)
+
+
+def decode_checked(text: str, what: str, path: Path, *labels: object) -> dict[str, Any]:
+    """The data of :func:`encode_checked`; older files carry no checksum.
+
+    :raises StorageError: If it is not a JSON object, or not the one that was written.
+    """
+    data = decode_mapping(text, what)
+    crc = data.pop(_CHECKSUM, None)
+    if crc is not None:
+        check_crc(json.dumps(data, ensure_ascii=False).encode("utf-8", "surrogatepass"), crc, what, path, *labels)
+    return data
+
+
 def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     """Open an SQLite file in autocommit mode; nothing in its schema is trusted.
 
@@ -91,10 +116,23 @@ def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
     uri = f"{sqlite_uri(path.absolute())}?mode={'ro' if read_only else 'rw'}"
     try:
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False, timeout=10.0)
-        connection.execute("PRAGMA trusted_schema=OFF")
+        _distrust(connection)
         return connection
     except sqlite3.Error as error:
         raise storage_error(path, error, "the journal cannot be opened") from error
+
+
+def _distrust(connection: sqlite3.Connection) -> None:
+    """Let nothing in the file act: no function in its schema, no trigger, no view, no extension, no odd page.
+
+    Extensions are off in a new connection. The switches beyond the first two are known to Python from 3.12.
+    """
+    connection.execute("PRAGMA trusted_schema=OFF")
+    connection.execute("PRAGMA cell_size_check=ON")
+    if sys.version_info >= (3, 12):
+        connection.setconfig(sqlite3.SQLITE_DBCONFIG_DEFENSIVE, True)
+        for switch in ("ENABLE_TRIGGER", "ENABLE_VIEW", "ENABLE_LOAD_EXTENSION", "DQS_DDL", "DQS_DML"):
+            connection.setconfig(getattr(sqlite3, f"SQLITE_DBCONFIG_{switch}"), False)
 
 
 def sqlite_uri(path: PurePath) -> str:
@@ -125,10 +163,10 @@ def check_format(connection: sqlite3.Connection, path: Path) -> None:
     try:
         application = connection.execute("PRAGMA application_id").fetchone()[0]
         version = connection.execute("PRAGMA user_version").fetchone()[0]
-        schema = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
+        schema = connection.execute("SELECT type, name, tbl_name, sql FROM sqlite_schema ORDER BY name").fetchall()
     except (sqlite3.Error, ValueError) as error:
         raise storage_error(path, error, "the journal cannot be read") from error
-    if application != APPLICATION_ID or schema != TABLES:
+    if application != APPLICATION_ID or schema != [("table", name, name, TABLES[name]) for name in sorted(TABLES)]:
         what = "is empty: its run never began" if not schema else "is not a journal of labctl"
         raise StorageError(f"{path.name} {what}", where=str(path), state="nothing was changed")
     if version != FORMAT_VERSION:
@@ -150,12 +188,17 @@ def storage_error(path: Path, error: Exception, what: str) -> StorageError:
     )
 
 
-def check_crc(data: bytes, crc: int, what: str, path: Path) -> None:
-    """Compare a CRC-32.
+def labelled_crc(data: bytes, *labels: object) -> int:
+    """The CRC-32 of data and of what stands beside it: its name, unit, time..."""
+    return zlib.crc32(repr(labels).encode("utf-8", "surrogatepass"), zlib.crc32(data))
+
+
+def check_crc(data: bytes, crc: int, what: str, path: Path, *labels: object) -> None:
+    """Compare a CRC-32, of the data with their labels or, as in older files, of the data alone.
 
     :raises StorageError: If it differs.
     """
-    if zlib.crc32(data) != crc:
+    if crc not in (labelled_crc(data, *labels), zlib.crc32(data)):
         raise StorageError(
             f"{what}: the checksum does not fit",
             where=str(path),

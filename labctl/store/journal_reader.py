@@ -18,6 +18,7 @@ from labctl.store.journal_format import (
     check_crc,
     check_format,
     connect_to_read,
+    decode_checked,
     decode_mapping,
     lock_path,
     storage_error,
@@ -83,7 +84,7 @@ class JournalReader:
             check_format(self._connection, self.path)
             with self._reading():
                 text = self._one("SELECT header, status FROM run WHERE id=1")[0]
-            self.header: dict[str, Any] = decode_mapping(text, "the header of the run")
+            self.header: dict[str, Any] = decode_checked(text, "the header of the run", self.path)
             self.refresh()
         except BaseException:
             self._connection.close()
@@ -160,7 +161,7 @@ class JournalReader:
         with self._reading():
             query = "SELECT name, unit, description, crc, data FROM axis ORDER BY id"
             for name, unit, description, crc, data in self._connection.execute(query):
-                check_crc(data, crc, f"axis {name!r}", self.path)
+                check_crc(data, crc, f"axis {name!r}", self.path, name, unit, description)
                 axes[name] = Axis(name, np.frombuffer(data, "<f8"), unit, description)
         return axes
 
@@ -175,7 +176,10 @@ class JournalReader:
     def results(self) -> list[Result]:
         with self._reading():
             rows = self._connection.execute("SELECT name, wall_s, data FROM result ORDER BY id").fetchall()
-        return [Result(name, wall_s, decode_mapping(data, f"the result {name!r}")) for name, wall_s, data in rows]
+        return [
+            Result(name, wall_s, decode_checked(data, f"the result {name!r}", self.path, name, wall_s))
+            for name, wall_s, data in rows
+        ]
 
     def close(self) -> None:
         self._connection.close()
@@ -196,7 +200,7 @@ class JournalReader:
             finally:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-        except (sqlite3.Error, TypeError, ValueError, OverflowError, MemoryError) as error:
+        except (sqlite3.Error, TypeError, ValueError, LookupError, AttributeError, OverflowError, MemoryError) as error:
             raise storage_error(self.path, error, "the journal cannot be read") from error
 
     def _one(self, query: str) -> tuple[Any, ...]:
@@ -208,6 +212,7 @@ class JournalReader:
     def _read_streams(self) -> None:
         query = "SELECT id, name, layout FROM stream WHERE id>? ORDER BY id"
         for number, name, layout in self._connection.execute(query, (len(self._columns),)):
+            decode_checked(layout, f"the layout of {name!r}", self.path, name)
             self._numbers[number] = name
             self._columns[name] = _Columns(RowLayout.from_json(layout))
 
@@ -233,7 +238,7 @@ class JournalReader:
         events: list[Event] = []
         last = self._events[-1].seq if self._events else 0
         for sequence, kind, t_s, wall_s, crc, text in self._connection.execute(query, (last,)):
-            check_crc(text.encode(), crc, f"event {sequence}", self.path)
+            check_crc(text.encode(), crc, f"event {sequence}", self.path, kind, t_s, wall_s)
             events.append(Event(sequence, kind, t_s, wall_s, decode_mapping(text, f"event {sequence}")))
         return events
 
@@ -253,12 +258,12 @@ def read_summary(path: Path) -> tuple[str, dict[str, Any], int]:
         row = connection.execute("SELECT header, status FROM run WHERE id=1").fetchone()
         if row is None or row[1] not in STATUSES:
             raise StorageError("the journal has no header", where=str(path), state="the file is corrupt")
-        header = decode_mapping(row[0], "the header of the run")
+        header = decode_checked(row[0], "the header of the run", path)
         streams = {name: number for number, name in connection.execute("SELECT id, name FROM stream ORDER BY id DESC")}
         number = streams.get(header.get("default_stream"), streams.get("points", min(streams.values(), default=0)))
         query = "SELECT first + count FROM block WHERE stream=? ORDER BY seq DESC LIMIT 1"
         last = connection.execute(query, (number,)).fetchone()
-    except (sqlite3.Error, TypeError, ValueError) as error:
+    except (sqlite3.Error, TypeError, ValueError, LookupError, AttributeError, OverflowError, MemoryError) as error:
         raise storage_error(path, error, "the journal cannot be read") from error
     finally:
         connection.close()

@@ -21,10 +21,12 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from labctl.store.journal_format import encode_json
+from labctl.store.journal_format import encode_json, labelled_crc
 from labctl.store.layout import RECORD_FIELDS, RowLayout
 from labctl.store.source import SEALED_FORMAT, Axis, Event, Note, Result, RunSource
 
+LIBRARY_VERSION = ("v108", "v108")
+"""Every HDF5 since 1.8 (2008) reads it, and its metadata carry checksums: a damaged file is told from a good one."""
 CHUNK_BYTES = 512 << 10
 
 ROLE_CLASSES = {
@@ -54,7 +56,7 @@ def write_run(path: Path, source: RunSource, status: str, results: Sequence[Resu
     header = source.header
     axes = source.axes()
     main = main_stream(source)
-    with h5py.File(path, "x") as file:
+    with h5py.File(path, "x", libver=LIBRARY_VERSION) as file:
         file.attrs["NX_class"] = "NXroot"
         file.attrs["default"] = "entry"
         file.attrs["creator"] = "labctl"
@@ -111,13 +113,15 @@ def write_result(process: Any, result: Result) -> None:
     group["date"] = _iso(result.wall_s)
     group["name"] = result.name
     group["wall_s"] = float(result.wall_s)
-    group.create_dataset("result_json", data=encode_json(result.data, f"the result {result.name!r}"), dtype=_TEXT)
+    text = encode_json(result.data, f"the result {result.name!r}")
+    _write_checked(group, "result_json", text, result.name, float(result.wall_s))
     _write_numbers(_group(group, "result", "NXcollection"), json.loads(encode_json(result.data, "the result")))
 
 
 def write_notes(entry: Any, notes: Sequence[Note]) -> None:
     """Write the table of notes as a new group."""
     group = _group(entry, "notes", "NXcollection")
+    group.attrs["crc32"] = labelled_crc(b"", *((float(note.wall_s), note.text) for note in notes))
     group["wall_s"] = np.array([note.wall_s for note in notes], "<f8")
     group.create_dataset("text", data=np.array([note.text for note in notes], object), dtype=_TEXT, shape=(len(notes),))
 
@@ -155,6 +159,7 @@ def _write_axes(entry: h5py.Group, axes: Mapping[str, Axis]) -> None:
         dataset.attrs["long_name"] = axis.description or axis.name
         dataset.attrs["crc32"] = zlib.crc32(axis.values.tobytes())
         dataset.attrs["labctl_order"] = order
+        dataset.attrs["labels_crc32"] = labelled_crc(b"", axis.name, axis.unit, axis.description or axis.name, order)
 
 
 def _write_stream(entry: h5py.Group, name: str, source: RunSource, stream: str, axes: Mapping[str, Axis]) -> None:
@@ -271,8 +276,8 @@ def _write_header(
     entry: h5py.Group, header: Mapping[str, Any], groups: Mapping[str, Any], events: Sequence[Event]
 ) -> None:
     provenance = _group(entry, "provenance", "NXcollection")
-    provenance.create_dataset("header_json", data=encode_json(dict(header), "the header"), dtype=_TEXT)
-    provenance.create_dataset("streams_json", data=encode_json(dict(groups), "the streams"), dtype=_TEXT)
+    _write_checked(provenance, "header_json", encode_json(dict(header), "the header"))
+    _write_checked(provenance, "streams_json", encode_json(dict(groups), "the streams"))
     origin = header.get("provenance")
     _write_mapping(provenance, origin if isinstance(origin, Mapping) else {"description": encode_json(origin, "it")})
     for name in ("parameters", "bench", "seed", "procedure", "run"):
@@ -302,9 +307,18 @@ def _write_events(entry: h5py.Group, events: Sequence[Event]) -> None:
     group["t_s"] = np.array([event.t_s for event in events], "<f8")
     group["wall_s"] = np.array([event.wall_s for event in events], "<f8")
     kinds = np.array([event.kind for event in events], object)
-    data = np.array([encode_json(event.data, "an event") for event in events], object)
+    texts = [encode_json(event.data, "an event") for event in events]
+    rows = ((e.seq, e.kind, float(e.t_s), float(e.wall_s), text) for e, text in zip(events, texts, strict=True))
+    group.attrs["crc32"] = labelled_crc(b"", *rows)
+    data = np.array(texts, object)
     group.create_dataset("kind", data=kinds, dtype=_TEXT, shape=(len(events),))
     group.create_dataset("data_json", data=data, dtype=_TEXT, shape=(len(events),))
+
+
+def _write_checked(group: Any, name: str, text: str, *labels: object) -> None:
+    """A text with its checksum, and that of what stands beside it."""
+    dataset = group.create_dataset(name, data=text, dtype=_TEXT)
+    dataset.attrs["crc32"] = labelled_crc(text.encode(), *labels)
 
 
 def _write_mapping(group: h5py.Group, mapping: Mapping[str, Any]) -> None:
@@ -362,6 +376,7 @@ def _plain_name(name: str) -> str:
 
 
 def _iso(wall_s: float) -> str:
-    if not math.isfinite(wall_s):
+    try:
+        return datetime.fromtimestamp(wall_s, UTC).isoformat()
+    except (ValueError, OverflowError, OSError):  # not a number, or beyond the calendar
         return ""
-    return datetime.fromtimestamp(wall_s, UTC).isoformat()

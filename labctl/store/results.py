@@ -23,11 +23,12 @@ from labctl.store.journal_format import (
     check_format,
     connect,
     decode_mapping,
+    encode_checked,
     encode_json,
     storage_error,
 )
 from labctl.store.naming import RunFiles, find_run
-from labctl.store.nexus import write_notes, write_result
+from labctl.store.nexus import LIBRARY_VERSION, write_notes, write_result
 from labctl.store.ownership import OwnerLock
 from labctl.store.sealed_reader import SealedReader
 from labctl.store.source import Note, Result
@@ -64,7 +65,7 @@ def add_result(run: Path | str, name: str, data: Mapping[str, Any], *, wall_s: f
     :raises StorageError: If there is no such run, or the result cannot be stored.
     """
     result = checked_result(name, data, RealClock().wall() if wall_s is None else float(wall_s))
-    text = encode_json(result.data, f"the result {name!r}")
+    text = encode_checked(result.data, f"the result {name!r}", result.name, result.wall_s)
 
     def add(_before: SealedReader, file: h5py.File) -> None:
         write_result(file["entry/process"], result)
@@ -130,7 +131,7 @@ def _extend(sealed: Path, add_to_file: _Extension) -> None:
         partial.unlink(missing_ok=True)
         with SealedReader(sealed) as before:
             shutil.copyfile(sealed, partial)
-            with h5py.File(partial, "r+") as file:
+            with h5py.File(partial, "r+", libver=LIBRARY_VERSION) as file:
                 add_to_file(before, file)
         sync_file(partial)
         SealedReader(partial).close()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -233,6 +236,26 @@ class Run:
             known = ", ".join(self.source.streams) or "none"
             raise StorageError(f"the run has no stream {name!r} (there is {known})", where=str(self.path))
         return name
+
+
+@contextmanager
+def understood(path: Path | str) -> Iterator[None]:
+    """Turn a stumble over the content of a run file into a clear error, for whoever makes something of a run.
+
+    Checksums tell damage from what was written; a file that was made on purpose may still hold anything.
+
+    :raises StorageError: If what is done in the block stumbles.
+    """
+    try:
+        yield
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, RecursionError, MemoryError) as error:
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        raise StorageError(
+            f"{Path(path).name} holds something that labctl cannot make sense of: {type(error).__name__}: {error}",
+            where=f"{path}; {Path(place.filename).name}, line {place.lineno}",
+            state="the run is unchanged",
+            todo="if labctl itself wrote the file, this is a fault in labctl: report it with the place named here",
+        ) from error
 
 
 def open_run(path: Path | str) -> Run:

@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 
 from labctl.errors import StorageError
-from labctl.store.journal_format import decode_mapping
+from labctl.store.journal_format import decode_mapping, labelled_crc
 from labctl.store.layout import RowLayout
 from labctl.store.source import SEALED_FORMAT, Axis, Event, Note, Result
 
@@ -110,23 +110,26 @@ class SealedReader:
                 values = np.asarray(dataset[()], "<f8")
                 if zlib.crc32(values.tobytes()) != int(dataset.attrs["crc32"]):
                     raise self._corrupt(f"axis {name!r}: the checksum does not fit")
-                description = str(dataset.attrs["long_name"])
-                axis = Axis(name, values, str(dataset.attrs["units"]), "" if description == name else description)
-                axes.append((int(dataset.attrs["labctl_order"]), axis))
+                description, unit = str(dataset.attrs["long_name"]), str(dataset.attrs["units"])
+                order = int(dataset.attrs["labctl_order"])
+                self._check(dataset, "labels_crc32", b"", name, unit, description, order)
+                axes.append((order, Axis(name, values, unit, "" if description == name else description)))
         return {axis.name: axis for _, axis in sorted(axes, key=lambda pair: pair[0])}
 
     def events(self) -> list[Event]:
         with self._reading():
             names = ("seq", "kind", "t_s", "wall_s", "data_json")
-            table = [self._list(f"entry/events/{name}") for name in names]
+            rows = list(zip(*(self._list(f"entry/events/{name}") for name in names), strict=True))
+            self._check(self._group("entry/events"), "crc32", b"", *rows)
             return [
                 Event(sequence, kind, t_s, wall_s, decode_mapping(text, f"event {sequence}"))
-                for sequence, kind, t_s, wall_s, text in zip(*table, strict=True)
+                for sequence, kind, t_s, wall_s, text in rows
             ]
 
     def notes(self) -> list[Note]:
         with self._reading():
-            rows = zip(self._list("entry/notes/wall_s"), self._list("entry/notes/text"), strict=True)
+            rows = list(zip(self._list("entry/notes/wall_s"), self._list("entry/notes/text"), strict=True))
+            self._check(self._group("entry/notes"), "crc32", b"", *rows)
             return [Note(wall_s, text) for wall_s, text in rows]
 
     def results(self) -> list[Result]:
@@ -134,11 +137,11 @@ class SealedReader:
         with self._reading():
             for name in self._names("entry/process"):
                 path = f"entry/process/{name}"
-                data = decode_mapping(self._text(f"{path}/result_json"), f"the result {name!r}")
-                wall_s = float(self._dataset(f"{path}/wall_s")[()])
+                title, wall_s = self._text(f"{path}/name"), float(self._dataset(f"{path}/wall_s")[()])
+                data = decode_mapping(self._text(f"{path}/result_json", title, wall_s), f"the result {name!r}")
                 attributes: Any = self._group(path).attrs
                 order = int(attributes["labctl_order"])
-                results.append((order, Result(self._text(f"{path}/name"), wall_s, data)))
+                results.append((order, Result(title, wall_s, data)))
         return [result for _, result in sorted(results, key=lambda pair: pair[0])]
 
     def refresh(self) -> None:
@@ -197,11 +200,19 @@ class SealedReader:
             raise self._corrupt(f"{path} claims {item.nbytes} bytes and stores {item.id.get_storage_size()}")
         return item
 
-    def _text(self, path: str) -> str:
-        value = self._dataset(path)[()]
+    def _text(self, path: str, *labels: object) -> str:
+        dataset = self._dataset(path)
+        value = dataset[()]
         if not isinstance(value, bytes):
             raise self._corrupt(f"{path} is not a text")
+        self._check(dataset, "crc32", value, *labels)
         return value.decode()
+
+    def _check(self, item: Any, attribute: str, data: bytes, *labels: object) -> None:
+        """Compare with the checksum in an attribute; older files have none."""
+        crc = item.attrs.get(attribute)
+        if crc is not None and int(crc) != labelled_crc(data, *labels):
+            raise self._corrupt(f"{item.name}: the checksum does not fit")
 
     def _list(self, path: str) -> list[Any]:
         dataset = self._dataset(path)
