@@ -37,6 +37,8 @@ class EngineWord:
     :param gone: Whether it was reached and is not any more.
     :param abort_asked: Whether an abort was sent from here.
     :param aborting: Whether the engine says that it ends the run.
+    :param pausing: Whether the run is to pause after the present point.
+    :param paused: Whether it pauses between two points.
     :param question: What an operator is to do: ``id``, ``text``, ``wants``.
     :param final: The outcome, if the engine lived to say it.
     """
@@ -49,6 +51,8 @@ class EngineWord:
     percent: float | None = None
     abort_asked: bool = False
     aborting: bool = False
+    pausing: bool = False
+    paused: bool = False
     question: Mapping[str, Any] | None = None
     final: Mapping[str, Any] | None = None
 
@@ -97,6 +101,14 @@ class RunFollower:
         if sent:
             self._change_engine(abort_asked=True)
         return sent
+
+    def pause(self, reason: str) -> bool:
+        """Ask the engine to pause after the present point; False if it cannot be reached."""
+        return self._send("pause", reason=reason)
+
+    def go_on(self) -> bool:
+        """Ask the engine to go on after a pause; False if it cannot be reached."""
+        return self._send("continue")
 
     def answer(self, number: int, *, done: bool, said: str = "") -> bool:
         """Answer an operator's question; False if the engine cannot be reached."""
@@ -200,11 +212,15 @@ class RunFollower:
                 self._change_engine(aborting=bool(answer.get("aborting")), question=answer.get("question"))
             elif answer.get("aborting"):
                 self._change_engine(aborting=True)
+            elif "pausing" in answer or "continuing" in answer:
+                self._change_engine(pausing="pausing" in answer)
             elif "error" in answer:
                 log.warning("the engine answers: %s", answer["error"])
 
     def _take_progress(self, message: Mapping[str, Any]) -> None:
-        known = {key: message[key] for key in ("phase", "done", "planned", "percent") if key in message}
+        known = {
+            key: message[key] for key in ("phase", "done", "planned", "percent", "pausing", "paused") if key in message
+        }
         self._change_engine(**known)
 
     def _ask_status(self) -> None:

@@ -64,6 +64,10 @@ def run_word(now: Following | None) -> Word:
             return Word("■", "ABORTING", WARN, phase or "ends as soon as it can")
         if engine.abort_asked:
             return Word("■", "ABORT ASKED", WARN, "the engine has not answered yet")
+        if engine.pausing and not engine.paused:
+            return Word("❚❚", "PAUSE ASKED", WARN, "after the present point")
+        if engine.paused:
+            return Word("❚❚", "PAUSED", WARN, "between two points, shutter closed")
         return Word("▶", "RUNNING", BUSY, phase)
     status = str((engine.final or {}).get("status", now.view.status))
     if status == "running" and not engine.gone:

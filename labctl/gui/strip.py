@@ -46,6 +46,7 @@ class Strip(QtWidgets.QWidget):
     """The strip."""
 
     abort_clicked = Signal()
+    pause_clicked = Signal()
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,6 +69,11 @@ class Strip(QtWidgets.QWidget):
         )
         self.abort.setSizePolicy(QtWidgets.QSizePolicy.Policy.Fixed, QtWidgets.QSizePolicy.Policy.Expanding)
         self.abort.clicked.connect(self.abort_clicked)
+        self.pause = QtWidgets.QPushButton()
+        self.pause.setFocusPolicy(QtCore.Qt.FocusPolicy.NoFocus)
+        self.pause.setMinimumWidth(100)
+        self.pause.setSizePolicy(QtWidgets.QSizePolicy.Policy.Fixed, QtWidgets.QSizePolicy.Policy.Expanding)
+        self.pause.clicked.connect(self.pause_clicked)
         for chip in (self.run, self.shutter, self.safe, self.simulated):
             chip.rows.addStretch(1)
         row = QtWidgets.QHBoxLayout(self)
@@ -81,6 +87,7 @@ class Strip(QtWidgets.QWidget):
             (self.simulated, 4),
         ):
             row.addWidget(chip, stretch)
+        row.addWidget(self.pause)
         row.addWidget(self.abort)
         self.setFixedHeight(self.sizeHint().height())
 
@@ -97,3 +104,12 @@ class Strip(QtWidgets.QWidget):
         self.safe.show_word(safe_word(now))
         self.simulated.setVisible(now is not None and now.view is not None and now.view.simulated)
         set_property(self.abort, "idle", not is_live(now))
+        engine = now.engine if now is not None else None
+        self.pause.setEnabled(engine is not None and engine.connected and not engine.aborting)
+        paused = engine is not None and (engine.paused or engine.pausing)
+        self.pause.setText("▶  Continue" if paused else "❚❚  Pause")
+        self.pause.setToolTip(
+            "Goes on; every instrument is set up anew first."
+            if paused
+            else "Pauses after the present point, with the shutter closed."
+        )

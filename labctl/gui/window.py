@@ -107,6 +107,7 @@ class Window(QtWidgets.QMainWindow):
 
     def _connect(self) -> None:
         self.strip.abort_clicked.connect(self.abort)
+        self.strip.pause_clicked.connect(self.pause_or_go_on)
         self.prompt.answered.connect(self._answer)
         self.setup.started.connect(self._on_started)
         self.setup.said.connect(self.say)
@@ -145,6 +146,18 @@ class Window(QtWidgets.QMainWindow):
             self.say(
                 "ABORT: the engine cannot be reached; if it is dead, its guard makes the bench safe. Look at the bench"
             )
+        self.tick()
+
+    def pause_or_go_on(self) -> None:
+        """Ask the engine of the shown run to pause after the present point, or to go on."""
+        now = self.now
+        if self.follower is None or now is None or not now.engine.connected:
+            self.say("no run goes on that could pause")
+            return
+        paused = now.engine.paused or now.engine.pausing
+        sent = self.follower.go_on() if paused else self.follower.pause("Pause in the window")
+        asked = "asked to go on" if paused else "asked to pause after the present point"
+        self.say(asked if sent else "the engine cannot be reached")
         self.tick()
 
     def tick(self) -> None:

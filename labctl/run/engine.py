@@ -430,7 +430,8 @@ class Engine:
         return {"aborting": True}
 
     def _on_status(self, message: dict[str, Any]) -> dict[str, Any]:
-        return {**self._progress, "aborting": self.stop.is_set(), "question": self._desk.question}
+        pausing = bool(self.steering.pause_reason)
+        return {**self._progress, "aborting": self.stop.is_set(), "question": self._desk.question, "pausing": pausing}
 
     def _on_pause(self, message: dict[str, Any]) -> dict[str, Any]:
         self._require_steerable()

@@ -63,7 +63,9 @@ class LiveRun:
     def __init__(self, folder: Path, *, simulated: bool = True, served: bool = True) -> None:
         self.asked: list[dict[str, Any]] = []
         self.status: dict[str, Any] = {"phase": "coarse", "done": 0, "planned": 30, "aborting": False, "question": None}
-        self.endpoint = Endpoint({"abort": self._abort, "answer": self._answer, "status": self._status}, lambda: None)
+        commands = {"abort": self._abort, "answer": self._answer, "status": self._status}
+        commands |= {"pause": self._pause, "continue": self._continue}
+        self.endpoint = Endpoint(commands, lambda: None)
         self.paths: RunPaths = allocate_run(folder, "fluence-sweep", "A12", _day())
         header = {
             "run": self.paths.name,
@@ -95,6 +97,16 @@ class LiveRun:
     def say(self, kind: str, data: dict[str, Any]) -> None:
         """Write an event into the journal."""
         self.journal.event(kind, data, t_s=1.0, wall_s=STARTED_S)
+
+    def _pause(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(message)
+        self.status["pausing"] = True
+        return {"pausing": "after the present point"}
+
+    def _continue(self, message: dict[str, Any]) -> dict[str, Any]:
+        self.asked.append(message)
+        self.status |= {"pausing": False, "paused": False}
+        return {"continuing": True}
 
     def add(self, count: int, *, saturated: int = 0) -> None:
         """Store points."""

@@ -96,6 +96,24 @@ def test_abort(window: Window, live: Callable[..., LiveRun], how: str) -> None:
     assert "ABORTED" in window.log.toPlainText() and "the film looks tired" in window.log.toPlainText()
 
 
+def test_pause_and_go_on(window: Window, live: Callable[..., LiveRun]) -> None:
+    assert not window.strip.pause.isEnabled()
+    run = live()
+    attached(window, run)
+    until(lambda: window.tick() or window.strip.pause.isEnabled())
+    window.strip.pause.click()
+    until(lambda: window.tick() or window.strip.run.word.whole == "❚❚ PAUSE ASKED")
+    run.status["paused"] = True
+    run.endpoint.publish({"event": "noticed", **run.status})
+    until(lambda: window.tick() or window.strip.run.word.whole == "❚❚ PAUSED")
+    assert window.strip.pause.text() == "▶  Continue"
+    window.strip.pause.click()
+    until(lambda: window.tick() or window.strip.run.word.whole == "▶ RUNNING")
+    assert [message["command"] for message in run.asked] == ["pause", "continue"]
+    run.end()
+    until(lambda: window.tick() or not window.strip.pause.isEnabled())
+
+
 def test_esc_without_a_run_is_left_to_others(window: Window) -> None:
     press(window.setup.form, Qt.Key.Key_Escape)
     assert "ABORT" not in window.log.toPlainText()
