@@ -368,7 +368,7 @@ class FluenceSweep(SweepProcedure):
         common = self._memory.frames.scatter_error(fluence.pulse_energy_j, pulses)
         per_exposure = pulses / spectrum.accumulations
         intensity, intensity_error = band_sum(signal, variance, self._band_mask, per_exposure, common)
-        line = self._memory.lines.measure(signal / pulses, fluence.uj_cm2)
+        line = self._memory.measure_line(signal / pulses, fluence.uj_cm2)
         row = {
             "stage": point.stage,
             "fluence_set_uj_cm2": set_fluence,
@@ -392,7 +392,7 @@ class FluenceSweep(SweepProcedure):
             "overlap_next_exposure_s": after[0],
             "overlap_next_ratio": after[1],
             "open_s": opening.open_s,
-            "dose_j_cm2": pump.dose_j_cm2,
+            "dose_j_cm2": self._memory.earlier_dose_j_cm2 + pump.dose_j_cm2,
             "sensor_c": spectrum.temperature_c,
             "filter": spectrum.filter_name,
             "filter_position": spectrum.filter_position,

@@ -11,11 +11,14 @@ from numpy.typing import NDArray
 from labctl.analysis.frames import Frame, Frames
 from labctl.run.record import Acknowledged
 from procedures.sweep.layout import COSMIC
-from procedures.sweep.spectra import LiveLines
+from procedures.sweep.spectra import LineColumns, LiveLines
 
 
 class SweepMemory:
     """Follows from the stored records alone, so a resumed run goes on as if it had never stopped.
+
+    What a spectrum teaches is learnt when its record is stored: one that is thrown away, or that only compares a
+    reference point, must leave no trace. Frames replace those of the same exposure.
 
     :param frames: Dark and scatter frames.
     :param lines: Lines of the spectra, for the eye.
@@ -23,8 +26,16 @@ class SweepMemory:
 
     def __init__(self, frames: Frames, lines: LiveLines) -> None:
         self.frames = frames
-        self.lines = lines
         self.rows: list[Mapping[str, Any]] = []
+        self.earlier_dose_j_cm2 = 0.0
+        """Dose on the spot in the earlier parts of a resumed run, in J/cm²."""
+        self._lines = lines
+        self._lines_then = lines
+
+    def measure_line(self, emission: NDArray[np.float64], fluence_uj_cm2: float) -> LineColumns:
+        """Measure the line of a spectrum of shape (pixels,), per pulse; its shape is learnt once it is stored."""
+        self._lines_then = self._lines.copy()
+        return self._lines_then.measure(emission, fluence_uj_cm2)
 
     def recall(self, entry: Acknowledged, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take a stored frame or spectrum as if it had just been measured."""
@@ -35,11 +46,13 @@ class SweepMemory:
             self.frames.add_scatter(frame, row["pulse_energy_j"], row["counted_pulses"], row["pulse_energy_error_j"])
         else:
             signal, _ = self.frames.emission(frame, row["pulse_energy_j"], row["counted_pulses"])
-            self.lines.measure(signal / row["counted_pulses"], row["fluence_uj_cm2"])
+            self.measure_line(signal / row["counted_pulses"], row["fluence_uj_cm2"])
+            self.earlier_dose_j_cm2 = row["dose_j_cm2"]
 
     def acknowledge(self, entry: Acknowledged) -> None:
-        """Remember a row of the sweep: auto-exposure follows from them alone."""
+        """Learn from the record that has just been stored, and remember its row: auto-exposure follows from rows."""
         if entry.point.stage not in {"dark", "scatter"}:
+            self._lines = self._lines_then
             self.rows.append(entry.row)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -100,6 +101,12 @@ class LiveLines:
         self._lowest: dict[float, Array] = {}
         self._shape: PLShape | None = None
         self._expected: ASELine | None = None
+
+    def copy(self) -> LiveLines:
+        """Get another one that knows the same and learns apart from this one."""
+        twin = copy(self)
+        twin._lowest = dict(self._lowest)
+        return twin
 
     def measure(self, emission: Array, fluence_uj_cm2: float) -> LineColumns:
         """Measure one spectrum of shape (pixels,), background subtracted, per pulse."""
