@@ -9,16 +9,28 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 
+from drivers.attenuator.ell14 import ELL14
+from drivers.shutter.sc10 import SC10
+from labctl.bench import bench as bench_module
+from labctl.bench.bench import Bench
 from labctl.config.locate import locate
+from labctl.processes import end_signals
+from labctl.run import engine as engine_module
+from labctl.run import finish
 from labctl.run.endpoint import EndpointClient
 from labctl.run.engine import Engine
 from labctl.run.front import run_to_end
 from labctl.run.guard_line import GuardLine
+from labctl.run.outcome import Outcome
+from labctl.run.plan import Point
+from labctl.run.record import Record
 from labctl.run.request import RunRequest, prepare
 from labctl.sim.faults import Fault, Kind, Transaction, injected
 from labctl.store.run import open_run
@@ -117,7 +129,7 @@ def test_a_detached_run_goes_on_without_its_front(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("signals", "exit_code"),
-    [([signal.SIGINT], 3), ([signal.SIGINT, signal.SIGINT], 3), ([signal.SIGTERM], 3), ([signal.SIGHUP], 3)],
+    [*(([number], 3) for number in end_signals()), ([signal.SIGINT] * 3, 3)],
 )
 def test_signals_at_the_front_abort(tmp_path: Path, signals: list[signal.Signals], exit_code: int) -> None:
     command = ["run", "fluence-sweep", "--bench", "simulated", "--virtual-time", "--out", str(tmp_path)]
@@ -179,29 +191,141 @@ def test_a_disk_that_fills_up(start: Callable) -> None:
         assert sum(stored.count(name) for name in stored.streams) == outcome["points"]["done"] >= 10
 
 
-@pytest.mark.parametrize("phase", ["plan", "prepare", "streams", "measure", "analyse"])
+SHORT = {"coarse_points": 5, "fine_points": 0, "return_points": 1, "dark_frames": 1, "scatter_frames": 1}
+
+
+def engine_of_a_short_run(folder: Path, **parameters: object) -> Engine:
+    """Make the engine of a run that takes a second, in this process."""
+    values = {**SHORT, "averages": 2, "pulses": 20, **parameters}
+    request = RunRequest(
+        procedure="fluence-sweep", bench="simulated", parameters=values, out=str(folder), virtual_time=True
+    )
+    return Engine(prepare(request), GuardLine())
+
+
+def stumble(*_: object, **__: object) -> None:
+    raise ZeroDivisionError("made on purpose")
+
+
+def assert_recorded(outcome: Outcome, status: str, said: str) -> None:
+    """What the front is told is in the run file, too."""
+    with open_run(outcome.run) as run:
+        assert run.status == status
+        report = run.events("safe_state")[-1].data
+        assert report["state"] == outcome.safe_state == "confirmed"
+        shutter = next(step for step in report["steps"] if step["role"] == "shutter")
+        assert shutter["confirmed"] and shutter["evidence"]
+        if said:
+            assert said in str(run.events("incident")[-1].data["error"])
+
+
+@pytest.mark.parametrize(
+    "phase",
+    ["plan", "prepare", "streams", "make_loop", "next_settings", "measure", "acknowledge", "analyse", "write_products"],
+)
 def test_a_fault_in_a_procedure(tmp_path: Path, phase: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    request = RunRequest(procedure="fluence-sweep", bench="simulated", out=str(tmp_path), virtual_time=True)
-    prepared = prepare(request)
-
-    def fail(*_: object) -> None:
-        raise ZeroDivisionError("made on purpose")
-
-    monkeypatch.setattr(type(prepared.procedure), phase, fail)
+    engine = engine_of_a_short_run(tmp_path, fine_points=5)
+    monkeypatch.setattr(type(engine.prepared.procedure), phase, stumble)
     if phase == "plan":
         with pytest.raises(ZeroDivisionError):
-            Engine(prepared, GuardLine()).run()
+            engine.run()
         assert not list(tmp_path.rglob("*.journal"))
         return
-    outcome = Engine(prepared, GuardLine()).run()
-    assert outcome.safe_state == "confirmed"
-    if phase == "analyse":
+    outcome = engine.run()
+    if phase in ("analyse", "write_products"):
         assert (outcome.status, outcome.exit_code) == ("finished", 0)
         assert any("made on purpose" in warning for warning in outcome.warnings)
+        assert_recorded(outcome, "finished", "")
     else:
         assert (outcome.status, outcome.exit_code) == ("failed", 1)
+        assert outcome.error is not None
         assert "ZeroDivisionError: made on purpose" in outcome.error["what"]
         assert "test_ends.py" in outcome.error["where"]
+        assert_recorded(outcome, "failed", "made on purpose")
+
+
+@pytest.mark.parametrize("where", ["stage", "expect", "done", "_write_ledger"])
+def test_a_fault_in_what_watches_a_run(tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of_a_short_run(tmp_path)
+    plain = getattr(engine, where)
+    calls: list[object] = []
+
+    def stumble_at_the_second(*values: object) -> object:
+        calls.append(values)
+        return stumble() if len(calls) == 2 else plain(*values)
+
+    monkeypatch.setattr(engine_module, "_LEDGER_EVERY_S", 0.0)
+    monkeypatch.setattr(engine, where, stumble_at_the_second)
+    outcome = engine.run()
+    assert (outcome.status, outcome.exit_code) == ("failed", 1)
+    assert_recorded(outcome, "failed", "made on purpose")
+
+
+def test_a_driver_that_fails_when_it_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of_a_short_run(tmp_path)
+    monkeypatch.setattr(SC10, "close", stumble)
+    outcome = engine.run()
+    assert (outcome.status, outcome.exit_code) == ("finished", 0)
+    assert_recorded(outcome, "finished", "")
+
+
+def test_a_driver_that_fails_when_it_is_made_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = engine_of_a_short_run(tmp_path)
+    monkeypatch.setattr(ELL14, "make_safe", stumble)
+    outcome = engine.run()
+    assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("finished", "unconfirmed", 4)
+    with open_run(outcome.run) as run:
+        steps = {step["role"]: step for step in run.events("safe_state")[-1].data["steps"]}
+    assert "made on purpose" in steps["attenuator"]["evidence"]
+    assert {role for role, step in steps.items() if step["confirmed"]} == set(steps) - {"attenuator"}
+
+
+def test_a_limit_that_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The procedure asks for more than the bench allows, past its own plan."""
+    engine = engine_of_a_short_run(tmp_path)
+    measure = type(engine.prepared.procedure).measure
+
+    def ask_for_too_much(self: Any, point: Point) -> Record:
+        settings = point.settings
+        if "fluence_uj_cm2" in settings:
+            settings = {**settings, "fluence_uj_cm2": 1e6}
+        return measure(self, replace(point, settings=settings))
+
+    monkeypatch.setattr(type(engine.prepared.procedure), "measure", ask_for_too_much)
+    outcome = engine.run()
+    assert (outcome.status, outcome.exit_code) == ("failed", 1)
+    assert outcome.error is not None and "limit" in outcome.error["what"]
+    assert_recorded(outcome, "failed", "limit")
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "status", "exit_code"),
+    [
+        (Bench, "_start_all", "aborted", 3),
+        (bench_module, "make_safe", "finished", 0),
+        (Bench, "close", "finished", 0),
+        (finish, "seal", "finished", 0),
+        (finish, "analyse_run", "finished", 0),
+    ],
+    ids=["opening", "making safe", "closing", "sealing", "analysis"],
+)
+def test_signals_at_any_time_skip_nothing(
+    tmp_path: Path, module: Any, name: str, status: str, exit_code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All come, and INT three times, at a moment when the run is not looking for them."""
+    engine = engine_of_a_short_run(tmp_path)
+    plain = getattr(module, name)
+
+    def press_and_go_on(*values: Any, **named: Any) -> Any:
+        for number in (signal.SIGINT, signal.SIGINT, *end_signals()):
+            engine.on_signal(number, None)
+        assert engine.stop.wait(20), "the heartbeat acts on it"
+        return plain(*values, **named)
+
+    monkeypatch.setattr(module, name, press_and_go_on)
+    outcome = engine.run()
+    assert (outcome.status, outcome.safe_state, outcome.exit_code) == (status, "confirmed", exit_code)
+    assert_recorded(outcome, status, end_signals()[-1].name if status == "aborted" else "")
 
 
 def bench_of_the_dead(folder: Path, ports: dict[str, int]) -> str:
