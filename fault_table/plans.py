@@ -14,14 +14,18 @@ class Plan:
     """A run whose transactions are spoilt.
 
     :param every: Parameters of a short run with all stages: every transaction gets every fault.
+    :param stride: Take only every so-many-th transaction of the short run, and the first of each command and stage. For
+        a run whose points are alike: choose it prime to the number of transactions of a point, and all have their turn.
     :param once: Parameters of a long run: of its transactions only those get faults whose command does not occur at
         the same stage of the short one; None for no such run.
     """
 
     every: Mapping[str, Any]
     once: Mapping[str, Any] | None = None
+    stride: int = 1
 
 
 PLANS = {
     "fluence-sweep": Plan({"coarse_points": 5, "fine_points": 0, "return_points": 1, **_FEW}, once={}),
+    "attenuator-calibration": Plan({"points": 6, "pulses": 10}, once={}, stride=3),
 }

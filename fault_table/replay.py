@@ -21,8 +21,10 @@ from typing import Any
 from unittest import mock
 
 from labctl.bench.bench import Bench
+from labctl.bench.ledger import Account, SpotTotal
 from labctl.clock import Clock
 from labctl.run import engine as engine_module
+from labctl.run import light
 from labctl.run.engine import Engine
 from labctl.run.guard_line import GuardLine
 from labctl.run.outcome import Outcome
@@ -33,6 +35,9 @@ from labctl.sim.transport import LocalLaboratory
 REAL_TIME_LIMIT_S = 60
 """After so long a replay is ended from outside, whatever its clock says."""
 _BLADE_S = 0.2
+_ENOUGH_POINTS = 3
+"""A replay that stored so many points after its last failed try has recovered, and is ended in order."""
+_NOTICES = ("incident", "skipped")
 _NUMBER = re.compile(r"[0-9A-F]*\d[0-9A-F.+-]*")
 
 
@@ -76,6 +81,8 @@ class Report:
     :param role: The instrument with the fault.
     :param rows: Records stored after the fault.
     :param first: Number of records stored before it.
+    :param cut: Whether it was ended from outside because it had recovered.
+    :param notices: Kind and data of the journal's events that tell of failed tries and of points left out.
     :param is_library: Whether that instrument is a vendor library.
     :param light: Whether the true shutter was open when all was over; None if no bench had been opened.
     :param hang: What it waited for beyond its deadline, or how the process died; empty if it ended by itself.
@@ -91,6 +98,8 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     first: int = 0
     light: bool | None = None
+    cut: bool = False
+    notices: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     hang: str = ""
     virtual_s: float = 0.0
 
@@ -132,20 +141,36 @@ class _Guard(GuardLine):
         self._replay.allow(duration_s)
 
 
+class _NoReserve:
+    """Space on the disk for a journal that needs none."""
+
+    def shrink_to(self, size_bytes: int) -> None:
+        """Nothing is reserved."""
+
+
 class _Memory:
     """A journal in memory."""
 
     path = Path("memory.journal")
+    reserve = _NoReserve()
 
-    def __init__(self, truth: Callable[[], dict[str, Any]]) -> None:
+    def __init__(self, truth: Callable[[], dict[str, Any]], recovered: Callable[[], None]) -> None:
         self.rows: list[Row] = []
+        self.notices: list[tuple[str, Mapping[str, Any]]] = []
         self._truth = truth
+        self._recovered = recovered
+        self._rows_at_notice = 0
 
     def append(self, stream: str, *, point: int, row: Mapping[str, Any], arrays: Any = None, **_: Any) -> None:
         self.rows.append(Row(stream, point, dict(row), dict(arrays or {}), self._truth()))
+        if self.notices and len(self.rows) - self._rows_at_notice >= _ENOUGH_POINTS:
+            self._recovered()
 
     def event(self, kind: str, data: Mapping[str, Any], **_: Any) -> None:
-        """Events are not looked at."""
+        """Keep what happened to points; of the rest of the events nothing is looked at."""
+        if kind in _NOTICES and "point" in data:
+            self.notices.append((kind, dict(data)))
+            self._rows_at_notice = len(self.rows)
 
     def commit(self) -> None:
         """What is in memory is stored."""
@@ -154,6 +179,28 @@ class _Memory:
 
     def close(self) -> None:
         """Nothing is open."""
+
+
+class _DeafLedger:
+    """An exposure ledger that holds nothing."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory
+
+    def open_account(self, sample: str, spot: str, run: str, *, simulated: bool, wall_s: float) -> Account:
+        return Account(1, sample, spot, run, simulated, wall_s)
+
+    def write(self, exposures: object, account: object = None) -> None:
+        """Nothing is kept."""
+
+    def settle(self, account: Account, exposures: object) -> None:
+        """Nothing is kept."""
+
+    def open_accounts(self) -> list[Account]:
+        return []
+
+    def total(self, *_: str, **__: object) -> SpotTotal:
+        return SpotTotal(0.0, 0, 0.0, 0)
 
 
 Choose = Callable[[Step], list[Fault]]
@@ -176,7 +223,8 @@ class Replay:
         self._choose = choose
         self._jobs = jobs
         self._noise = noise
-        self._memory = _Memory(self._truth)
+        self._memory = _Memory(self._truth, self._cut)
+        self._engine: Engine | None = None
         self._laboratory: LocalLaboratory | None = None
         self._clock: Clock | None = None
         self._deadline_s = float("inf")
@@ -210,7 +258,7 @@ class Replay:
         report = Report(None, None, "")
         try:
             with self._patched(), injected(self._watch):
-                engine = Engine(prepare(self.request), _Guard(self))
+                self._engine = engine = Engine(prepare(self.request), _Guard(self))
                 self._clock = engine.clock
                 with engine.clock.actor():
                     outcome: Outcome | None = engine._run()
@@ -225,7 +273,14 @@ class Replay:
             report.virtual_s = self._now() - since_s
         report.outcome, report.hang, report.light = outcome, hung, self._light
         report.rows = self._memory.rows[report.first :]
+        report.notices = self._memory.notices
         return report
+
+    def _cut(self) -> None:
+        """End a replay that has recovered: it has measured the point again, and the next ones in order."""
+        if self._mine is not None and self._engine is not None:
+            self._mine[0].cut = True
+            self._engine.stop.set()
 
     def _truth(self, later_s: float = 0.0) -> dict[str, Any]:
         if self._laboratory is None:
@@ -308,9 +363,8 @@ class Replay:
             "Endpoint": lambda *_, **__: _DeafEndpoint(self),
             "Journal": mock.Mock(create=lambda *_, **__: self._memory),
             "finish": lambda *_: None,
-            "write_ledger": lambda *_: None,
         }
-        with mock.patch.multiple(engine_module, **stand_ins):
+        with mock.patch.multiple(engine_module, **stand_ins), mock.patch.object(light, "ExposureLedger", _DeafLedger):
             yield
 
 

@@ -65,7 +65,7 @@ def fault_table(
     """
     began_s = time.monotonic()
     plan = PLANS[procedure]
-    short = _Choice(every, kinds or tuple(Kind))
+    short = _Choice(every, plan.stride, kinds or tuple(Kind))
     with TemporaryDirectory(prefix="fault-table-") as folder:
         request = request_of(procedure, bench, plan.every, Path(folder))
         # Whatever is imported or compiled at first use is there before the first fork.
@@ -83,8 +83,9 @@ def fault_table(
 class _Choice:
     """Which faults go into which transaction."""
 
-    def __init__(self, every: int, kinds: Sequence[Kind]) -> None:
+    def __init__(self, every: int, stride: int, kinds: Sequence[Kind]) -> None:
         self._every = every
+        self._stride = stride
         self._kinds = kinds
         self._seen: set[tuple[str, str, str]] = set()
         self._roles: set[str] = set()
@@ -93,7 +94,8 @@ class _Choice:
         """Every fault into every transaction; and at each new kind of step, all other instruments reset."""
         self._roles.add(step.transaction.role)
         new = self._is_new(step)
-        if step.transaction.number % self._every:
+        number = step.transaction.number
+        if number % self._every or (number % self._stride and not new):
             return []
         others = sorted(self._roles - {step.transaction.role}) if new and Kind.RESET in self._kinds else []
         return [*self._own(step), *(Fault(Kind.RESET, role) for role in others)]

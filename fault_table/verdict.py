@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from fault_table.replay import Report, Row
 from labctl.sim.faults import CONNECT, Kind
+from labctl.store.notices import warnings_of
 
 _SPREADS = 3.0
 """A number beyond so many times the range over a few runs with other noise is no noise: 8 standard deviations."""
@@ -33,6 +35,8 @@ class Verdict(StrEnum):
 
     SAME = "finished, same result"
     NOISE = "finished, within noise"
+    AGAIN = "finished after another try"
+    SKIPPED = "finished, point skipped and marked"
     ELSEWHERE = "other fluence, measured right"
     WARNED = "stored, with a warning"
     FAILED = "failed, named"
@@ -63,16 +67,21 @@ class Noise:
     warnings: Sequence[str] = ()
     _allowed: dict[tuple[int, str], Any] = field(default_factory=dict)
 
+    def places(self, rows: Sequence[Row]) -> dict[int, Row]:
+        """Get records by their place in the run; raises KeyError unless each has one of its own, in the order given."""
+        known = {(row.stream, row.point): index for index, row in enumerate(self.reference)}
+        indices = [known[row.stream, row.point] for row in rows]
+        if any(later <= earlier for earlier, later in pairwise(indices)):
+            raise KeyError("not in the order of the plan")
+        return dict(zip(indices, rows, strict=True))
+
     def wrong(self, index: int, row: Row) -> list[str]:
         """Get the names of columns and arrays of a record that are beyond the noise.
 
         :param index: Place of the record in the run.
         """
-        reference = self.reference[index]
-        wrong = [name for name, value in row.row.items() if not self._is_noise(index, name, value)]
-        if (row.stream, row.point) != (reference.stream, reference.point):
-            wrong.append("place in the plan")
-        return wrong + [name for name, value in row.arrays.items() if not self._is_noise(index, name, value)]
+        values = {**row.row, **row.arrays}
+        return [name for name, value in values.items() if not self._is_noise(index, name, value)]
 
     def is_elsewhere(self, index: int, row: Row) -> bool:
         """Get whether a record holds the fluence that there truly was, which is not the one of the reference.
@@ -141,28 +150,48 @@ def judge(report: Report, noise: Noise) -> Judged:
         return Judged(report, Verdict.LIE, "the true shutter is open")
     if needless := _needless(report):
         return Judged(report, Verdict.UNSAFE, needless)
-    places = {report.first + offset: row for offset, row in enumerate(report.rows)}
+    try:
+        places = noise.places(report.rows)
+    except KeyError:
+        return Judged(report, Verdict.STORED, "place in the plan")
     wrong = {name for index, row in places.items() for name in noise.wrong(index, row)}
     if wrong and all(noise.is_elsewhere(index, row) for index, row in places.items() if noise.wrong(index, row)):
         return Judged(report, Verdict.ELSEWHERE, ", ".join(sorted(wrong)))
-    if wrong and set(outcome.warnings) - set(noise.warnings):
+    if wrong and set(outcome.warnings) - set(noise.warnings) - set(warnings_of(report.notices)):
         return Judged(report, Verdict.WARNED, ", ".join(sorted(wrong)))
     if wrong:
         detectable = report.kind not in UNDETECTABLE
         return Judged(report, Verdict.STORED if detectable else Verdict.UNDETECTABLE, ", ".join(sorted(wrong)))
-    if outcome.error is not None:
+    cut = report.cut and outcome.status == "aborted"
+    if outcome.error is not None and not cut:
         if not is_named(report):
             return Judged(report, Verdict.UNNAMED, _what(outcome.error))
         return Judged(report, Verdict.ABORTED if outcome.status == "aborted" else Verdict.FAILED, _what(outcome.error))
-    if report.first + len(report.rows) != len(noise.reference):
+    return _judge_finished(report, noise, places)
+
+
+def _judge_finished(report: Report, noise: Noise, places: Mapping[int, Row]) -> Judged:
+    """Judge a replay that finished with no wrong number: is it whole, and does it tell what happened?"""
+    incidents = [data for kind, data in report.notices if kind == "incident"]
+    skipped = {data["point"] for kind, data in report.notices if kind == "skipped"}
+    end = max(places) + 1 if report.cut else len(noise.reference)
+    missing = set(range(report.first, end)) - set(places)
+    if any(noise.reference[index].point not in skipped for index in missing):
         return Judged(report, Verdict.STORED, "records are missing")
-    same = all(noise.same(report.first + offset, row) for offset, row in enumerate(report.rows))
+    if incidents and not is_named(report):
+        return Judged(report, Verdict.UNNAMED, _what(incidents[0]["error"]))
+    if missing:
+        return Judged(report, Verdict.SKIPPED, _what(incidents[0]["error"]) if incidents else "")
+    if incidents:
+        return Judged(report, Verdict.AGAIN, _what(incidents[0]["error"]))
+    same = all(noise.same(index, row) for index, row in places.items())
     return Judged(report, Verdict.SAME if same else Verdict.NOISE, "")
 
 
 def is_named(report: Report) -> bool:
-    """Get whether the message of a failed run names the instrument that has the fault."""
-    text = json.dumps(report.outcome.error if report.outcome else None, default=str)
+    """Get whether the message of a failed run, or an incident, names the instrument that has the fault."""
+    error = report.outcome.error if report.outcome else None
+    text = json.dumps([error, [data for kind, data in report.notices if kind == "incident"]], default=str)
     return any(name in text for name in (report.role, report.role.replace("_", " ")))
 
 

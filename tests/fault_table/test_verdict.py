@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,23 @@ def report(
     applied: bool = True,
     library: bool = False,
     light: bool = False,
+    notices: Sequence[tuple[str, dict[str, Any]]] = (),
     **outcome: Any,
 ) -> Report:
     came = Outcome(True, status="finished", safe_state="confirmed", warnings=["always warned"])
     for name, value in outcome.items():
         setattr(came, name, value)
     rows = [record(0), record(1)] if rows is None else rows
-    return Report(step, kind, role, library, applied, came, rows, 0, light)
+    return Report(step, kind, role, library, applied, came, rows, 0, light, notices=list(notices))
+
+
+def tried_again(role: str = "shutter", action: str = "retry") -> tuple[str, dict[str, Any]]:
+    error = {"type": "InstrumentError", "what": "no answer", "where": "", "role": role}
+    return "incident", {"error": error, "role": role, "point": 0, "attempt": 0, "action": action}
+
+
+LEFT_OUT = ("skipped", {"point": 0, "stage": "coarse", "why": "3 attempts failed: no answer"})
+TOLD = "the shutter failed once during a point; `labctl show` lists the incidents"
 
 
 def failed(what: str, role: str = "") -> dict[str, Any]:
@@ -82,10 +93,35 @@ def unconfirmed(role: str) -> dict[str, Any]:
         (report(Kind.SILENCE, library=True, **unconfirmed("shutter")), Verdict.SAME),
         (report(Kind.DISCONNECT, step=CONNECTING, **unconfirmed("shutter")), Verdict.SAME),
         (Report(STEP, Kind.LATE, "shutter", hang="5 s beyond"), Verdict.HANG),
+        (report(notices=[tried_again()]), Verdict.AGAIN),
+        (report(rows=[record(0, energy=1.05), record(1)], notices=[tried_again()]), Verdict.AGAIN),
+        (report(notices=[tried_again("detector")]), Verdict.UNNAMED),
+        (report(rows=[record(0, energy=1.2), record(1)], notices=[tried_again()]), Verdict.STORED),
+        (
+            report(rows=[record(0, energy=1.2), record(1)], notices=[tried_again()], warnings=["always warned", TOLD]),
+            Verdict.STORED,
+        ),
+        (report(rows=[record(0), record(0), record(1)], notices=[tried_again()]), Verdict.STORED),
+        (report(rows=[record(1)], notices=[tried_again(action="skip"), LEFT_OUT]), Verdict.SKIPPED),
+        (report(rows=[record(0)], notices=[tried_again(action="skip"), LEFT_OUT]), Verdict.STORED),
+        (report(rows=[record(1)], notices=[tried_again(action="skip")]), Verdict.STORED),
+        (report(rows=[], notices=[tried_again()], **failed("something is wrong", "detector")), Verdict.FAILED),
     ],
 )
 def test_verdicts(given: Report, verdict: Verdict) -> None:
     assert judge(given, noise()).verdict is verdict
+
+
+def test_a_replay_that_was_ended_because_it_had_recovered_is_judged_by_what_it_stored() -> None:
+    aborted = {"status": "aborted", "error": {"type": "Aborted", "what": "the run was stopped on request"}}
+    given = report(rows=[record(0)], notices=[tried_again()], **aborted)
+    assert judge(given, noise()).verdict is Verdict.ABORTED
+    given.cut = True
+    assert judge(given, noise()).verdict is Verdict.AGAIN
+    given.rows = [record(1)]
+    assert judge(given, noise()).verdict is Verdict.STORED
+    given.rows = [record(0, energy=1.2)]
+    assert judge(given, noise()).verdict is Verdict.STORED
 
 
 def test_a_fluence_that_is_another_but_true_is_told_from_a_wrong_one() -> None:
