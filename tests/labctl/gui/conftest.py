@@ -106,6 +106,7 @@ class LiveRun:
     def _continue(self, message: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(message)
         self.status |= {"pausing": False, "paused": False}
+        self.endpoint.publish({"event": "noticed", **self.status})
         return {"continuing": True}
 
     def add(self, count: int, *, saturated: int = 0) -> None:
