@@ -24,6 +24,7 @@ from labctl.bench.watch import Watch
 from labctl.clock import Clock
 from labctl.config.bench import BenchConfig
 from labctl.config.fault import Fault
+from labctl.config.offered import limited_units
 from labctl.config.registry import driver_entry
 from labctl.config.sample import SampleConfig
 from labctl.errors import BenchOpenError, InputError, InstrumentError, LabctlError, OpenFailure
@@ -337,7 +338,7 @@ class Bench:
             raise InputError(
                 f"the driver of the {role} offers no {', '.join(unknown)} to limit",
                 where=f"limits.roles.{role} of the bench file",
-                todo="name what it offers; `labctl bench check` lists it",
+                todo=f"it offers {', '.join(sorted(limited_units(role, driver_class))) or 'nothing'}",
             )
         try:
             return held_to_limits(driver_class, set_limits(role, driver_class, bounds)) if bounds else driver_class
