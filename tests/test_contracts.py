@@ -34,6 +34,36 @@ CLOCKS = {"labctl/clock.py", "labctl/run/guard.py"}
 """The guard stands alone, on the standard library; everything else asks labctl.clock."""
 
 
+RUNS_TEXT = {"eval", "exec", "compile", "__import__", "os.system", "os.popen", "os.execv", "os.execvp", "os.startfile"}
+UNPICKLES = {"pickle", "_pickle", "cPickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "yaml"}
+RUNS_MODULES = {"runpy", "imp", "zipimport", "pkgutil", "code", "codeop"}
+BY_PATH = {
+    "labctl/run/guard.py": "stands alone and loads a module of ours that lies beside it",
+    "labctl/transport/vendor_host.py": "a library written in Python, for tests; no resource of a bench leads there",
+}
+"""Who may import a module by its file, and why. Everything else is imported by its name or by the registry."""
+LOADS_LIBRARIES = {
+    "labctl/transport/vendor_host.py": "the vendor's library that `sdk:` names, in a process of its own, on purpose",
+    "labctl/job_object.py": "kernel32: a guard's engine ends with all that it started",
+    "labctl/run/awake.py": "kernel32: no sleep while a run lives",
+    "labctl/store/naming.py": "kernel32: whether a drive is on the network",
+    "labctl/store/windows_names.py": "ntdll: whether Windows takes long paths",
+}
+"""Who may load a dynamic library, and why."""
+LOADS_ENTRIES = {
+    "labctl/bench/bench.py",
+    "labctl/cli/catalogue.py",
+    "labctl/cli/doctor.py",
+    "labctl/cli/sim.py",
+    "labctl/config/offered.py",
+    "labctl/config/registry.py",
+    "labctl/run/request.py",
+    "labctl/sim/stand.py",
+    "labctl/transport/opening.py",
+}
+"""Who imports what installed packages have registered."""
+
+
 def short(path: Path) -> str:
     return path.relative_to(ROOT).as_posix()
 
@@ -339,3 +369,100 @@ def test_procedures_are_named_as_they_are_registered(entry: Any) -> None:
     assert issubclass(procedure, SweepProcedure)
     assert entry.name == procedure.NAME
     assert set(procedure.ROLES) <= set(load_bench("simulated").instruments)
+
+
+def attribute(node: ast.Call) -> str:
+    return node.func.attr if isinstance(node.func, ast.Attribute) else ""
+
+
+def foreign_code(tree: ast.Module) -> list[str]:
+    """What could run code that is no code of ours, or unpack objects of strangers."""
+    found = [name for name in imports(tree) if name.split(".")[0] in UNPICKLES | RUNS_MODULES]
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call):
+            name, keywords = called(node), {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+            bare = name.removeprefix("builtins.")
+            if bare in RUNS_TEXT or name in {"np.load", "numpy.load"}:
+                found.append(name)
+            if keywords.get("shell", "False") != "False" or "allow_pickle" in keywords:
+                found.append(f"{name}({keywords})")
+            if attribute(node) in {"read_pickle", "to_pickle"}:
+                found.append(name)
+            if name in {"sys.path.append", "sys.path.insert", "site.addsitedir", "sys.path.extend"}:
+                found.append(name)
+        elif isinstance(node, ast.Assign) and any(ast.unparse(target) == "sys.path" for target in node.targets):
+            found.append("sys.path =")
+    return found
+
+
+def test_no_text_becomes_code() -> None:
+    """Nothing is evaluated or unpickled, no shell reads what we compose, and the search path is as Python made it."""
+    assert {short(path): found for path in MODULES if (found := foreign_code(tree_of(path)))} == {}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("eval('1')", "builtins.exec(x)", "compile(x, '', 'exec')", "__import__(x)", "os.system(x)", "import pickle"),
+        *("from pickle import loads", "import yaml", "from runpy import run_path", "np.load(f, allow_pickle=True)"),
+        *("subprocess.run(x, shell=True)", "Popen(x, shell=flag)", "sys.path.insert(0, x)", "sys.path = [x]"),
+        *("def f():\n    import marshal", "import_module('shelve')"),
+    ],
+)
+def test_what_runs_foreign_code_would_be_found(text: str) -> None:
+    assert foreign_code(ast.parse(text)) != []
+
+
+def test_a_module_is_imported_by_its_name_or_by_the_registry() -> None:
+    """importlib beyond the metadata of packages: only where it is stated with its reason."""
+    allowed = ("importlib.metadata", "importlib.resources")
+    users = {
+        short(path): names
+        for path in MODULES
+        if (
+            names := {
+                name
+                for name in imports(tree_of(path))
+                if name.startswith("importlib") and not name.startswith(allowed) and name != "importlib"
+            }
+        )
+    }
+    assert set(users) == set(BY_PATH)
+    whole = [short(path) for path in MODULES if "importlib" in imports(tree_of(path))]
+    assert whole == []
+    by_name = [
+        short(path)
+        for path in MODULES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and called(node).split(".")[-1] == "import_module"
+    ]
+    assert by_name == []
+
+
+def test_entry_points_are_loaded_where_it_is_stated() -> None:
+    """What a file of the user's names is looked up among these; it never says itself what to import."""
+    users = {
+        short(path)
+        for path in MODULES
+        for node in ast.walk(tree_of(path))
+        if isinstance(node, ast.Call) and attribute(node) == "load" and not node.args and not node.keywords
+    }
+    assert users == LOADS_ENTRIES
+
+
+def test_dynamic_libraries_are_loaded_where_it_is_stated() -> None:
+    loaders = {"CDLL", "WinDLL", "OleDLL", "PyDLL", "cdll", "windll", "oledll", "LoadLibrary", "LibraryLoader"}
+    users = {short(path) for path in MODULES if loaders & attributes_of(tree_of(path))}
+    assert users == set(LOADS_LIBRARIES)
+
+
+def attributes_of(tree: ast.Module) -> set[str]:
+    """Attributes and names that are used, also by getattr with a text."""
+    found = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    found |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and called(node) == "getattr" and len(node.args) > 1:
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and isinstance(name.value, str):
+                found.add(name.value)
+    return found
