@@ -16,7 +16,7 @@ from labctl.run.plan import Plan
 from labctl.store.journal_format import sqlite_uri
 from labctl.store.run import Run
 
-UPPER_BOUND = "upper bound"
+PLAN_ALONE = "the plan alone"
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,13 +111,16 @@ class Expectation:
         }
 
 
-def upper_bound(plan: Plan, note: str = "") -> Expectation:
-    """Take the bounds of a plan for what will happen, where nothing better is known."""
+def from_plan(plan: Plan, note: str = "") -> Expectation:
+    """Take what the plan says for what will happen, where nothing better is known.
+
+    Points, light and dose are then bounds; the duration is the plan's own estimate.
+    """
     stages = tuple(
         StageExpectation(stage.name, stage.max_points, stage.max_points * stage.point_s, stage.open_s, stage.dose_j_cm2)
         for stage in plan.stages
     )
-    return Expectation(UPPER_BOUND, stages, plan.start_up_s, note=note)
+    return Expectation(PLAN_ALONE, stages, plan.start_up_s, note=note)
 
 
 def measured(run: Run, light: Sequence[Light], source: str) -> Expectation:

@@ -1,4 +1,4 @@
-"""What a run will likely take: learned from past runs or from a rehearsal, else the bound of its plan."""
+"""What a run will likely take: learned from past runs or from a rehearsal, else its plan alone."""
 
 from __future__ import annotations
 
@@ -6,18 +6,21 @@ from dataclasses import replace
 
 from labctl.bench.bench import needs_laboratory
 from labctl.errors import LabctlError
-from labctl.run.expectation import Expectation, upper_bound
+from labctl.run.expectation import Expectation, from_plan
 from labctl.run.learned import past_runs
 from labctl.run.plan import Plan
 from labctl.run.preflight import can_be_simulated
 from labctl.run.request import PreparedRun
 
 _SEES_THE_SAMPLE = "detector"
-_AS_THE_FILES_SAY = "exposures, and with them light and dose, follow the brightness of the real sample and detector"
+_AS_THE_FILES_SAY = (
+    "exposures, and with them light and dose, follow the brightness of the real sample; what is done by hand takes"
+    " extra time"
+)
 
 
 def forecast(prepared: PreparedRun, plan: Plan, *, rehearsal: bool = True, seed: int | None = None) -> Expectation:
-    """Say what a run will likely take, and where that is known from. Never fails: the bound is always known.
+    """Say what a run will likely take, and where that is known from. Never fails: there is always the plan.
 
     A simulated bench is rehearsed, because that shows the very run; a real one is better known by its past runs.
 
@@ -30,9 +33,9 @@ def forecast(prepared: PreparedRun, plan: Plan, *, rehearsal: bool = True, seed:
     if known is not None:
         return known
     if not rehearsal:
-        return upper_bound(plan)
+        return from_plan(plan)
     if not simulated and _SEES_THE_SAMPLE in prepared.procedure.ROLES and not can_be_simulated(prepared.sample):
-        return upper_bound(plan, "not rehearsed: nobody knows how bright this sample is")
+        return from_plan(plan, "not rehearsed: nobody knows how bright this sample is")
     from labctl.run.rehearsal import rehearse
 
     try:
@@ -40,4 +43,4 @@ def forecast(prepared: PreparedRun, plan: Plan, *, rehearsal: bool = True, seed:
         return found if simulated else replace(found, note=_AS_THE_FILES_SAY)
     except LabctlError as error:
         known = past_runs(prepared, plan)
-        return known if known is not None else upper_bound(plan, f"not rehearsed: {error.what}")
+        return known if known is not None else from_plan(plan, f"not rehearsed: {error.what}")

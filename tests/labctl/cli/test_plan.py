@@ -66,7 +66,7 @@ def test_without_a_rehearsal_the_bound_is_shown(
     monkeypatch.chdir(tmp_path)
     request = make_request("fluence-sweep", "simulated", [])
     assert show_plan(request, as_json=False, rehearsal=False) == 0
-    assert "known from: upper bound" in capfd.readouterr().out
+    assert "known from: the plan alone" in capfd.readouterr().out
 
 
 def test_an_instrument_that_is_not_ready_forbids_the_run(
@@ -81,6 +81,15 @@ def test_an_instrument_that_is_not_ready_forbids_the_run(
     assert said.code == 2
     assert "shutter: interlock: open: close the enclosure" in said.err
     assert "20 degC" not in said.err and "to come   detector temperature: 20 degC" in said.out
+
+
+def test_an_open_interlock_of_the_laboratory_forbids_the_run(
+    labctl: Callable[..., Any], bench_with: Callable[..., str]
+) -> None:
+    bench = bench_with(("[laboratory.meter]", "[laboratory.interlock]\nopens_at_s = 0.0\n\n[laboratory.meter]"))
+    said = labctl("plan", "fluence-sweep", "--bench", bench)
+    assert said.code == 2
+    assert "shutter: interlock: " in said.err and "NOT READY shutter interlock" in said.out
 
 
 def test_real_instruments_are_asked_only_when_they_may_be_opened(

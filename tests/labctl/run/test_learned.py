@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from labctl.run.engine import Engine
-from labctl.run.expectation import Expectation, StageExpectation, median, upper_bound
+from labctl.run.expectation import Expectation, StageExpectation, from_plan, median
 from labctl.run.forecast import forecast
 from labctl.run.guard_line import GuardLine
 from labctl.run.learned import past_runs
@@ -45,7 +45,7 @@ def test_nothing_is_known_of_a_first_run(tmp_path: Path) -> None:
     prepared = prepared_run(tmp_path)
     plan = preflight(prepared).plan
     assert past_runs(prepared, plan) is None
-    assert forecast(prepared, plan, rehearsal=False) == upper_bound(plan)
+    assert forecast(prepared, plan, rehearsal=False) == from_plan(plan)
     assert not (tmp_path / "runs").exists()
 
 

@@ -194,7 +194,7 @@ def test_a_sample_that_nobody_can_simulate_is_not_rehearsed(tmp_path: Path, real
     prepared = prepare(request)
     plan = preflight(prepared).plan
     expected = forecast(prepared, plan)
-    assert expected.source == "upper bound" and "bright" in expected.note
+    assert expected.source == "the plan alone" and "bright" in expected.note
     assert (expected.duration_s, expected.dose_j_cm2) == (
         pytest.approx(plan.duration_s),
         pytest.approx(plan.dose_j_cm2),
