@@ -9,12 +9,14 @@ import numpy as np
 from labctl.bench.bench import Bench
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
-from labctl.errors import Aborted
 from labctl.run.parameters import quantity, whole
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.procedure import DefaultPlot, Streams, SweepProcedure
 from labctl.run.record import Record
 from labctl.store.layout import Column, RowLayout
+
+_READING_S = 0.5
+"""Expected duration of a reading."""
 
 
 class HumidityLog(SweepProcedure):
@@ -29,13 +31,13 @@ class HumidityLog(SweepProcedure):
     interval: float = quantity("Time from one reading to the next", "s", minimum=0.1, maximum=86_400.0, default=60.0)
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
-        """One stage whose points are all known beforehand."""
-        settings = tuple({"planned_s": number * self.interval} for number in range(self.readings))
-        return Plan((Stage("log", "points", self.readings, self.interval, settings),))
+        """One stage whose points are all known beforehand, each with the moment at which it is due."""
+        times_s = tuple(number * self.interval for number in range(self.readings))
+        settings = tuple({"planned_s": time_s} for time_s in times_s)
+        return Plan((Stage("log", "points", self.readings, _READING_S, settings, times_s=times_s),))
 
     def prepare(self, bench: Bench) -> None:
         """Switch the heater off: it dries the sensor, and would be measured."""
-        self._clock = bench.clock
         self._hygrometer: Any = bench.instruments["hygrometer"]
         self._hygrometer.heat(False)
 
@@ -45,9 +47,7 @@ class HumidityLog(SweepProcedure):
         return Streams({"points": RowLayout(columns)})
 
     def measure(self, point: Point) -> Record:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Wait for the moment of the point, in a way that an abort ends, and read."""
-        if self._clock.wait(self.stop_event, self.interval if point.index else 0.0):
-            raise Aborted("stopped while waiting for the next reading")
+        """Read; the engine has waited for the moment of the point."""
         return Record({**point.settings, "humidity_percent": self._hygrometer.humidity_percent})
 
     def analyse(self, run: Any) -> dict[str, Any]:
