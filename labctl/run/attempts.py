@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import Counter
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +12,7 @@ from labctl.run.policy import FailurePolicy
 from labctl.run.record import Record
 
 if TYPE_CHECKING:
-    from labctl.run.contracts import Keeper
     from labctl.run.point_loop import PointLoop
-
-log = logging.getLogger(__name__)
 
 
 class Attempts:
@@ -30,6 +26,12 @@ class Attempts:
         self._loop = loop
         self._conduct = conduct
         self._spoilt: Counter[str] = Counter()
+        self._broken: set[str] = set()
+        self._is_stale = False
+
+    def set_up_first(self) -> None:
+        """Have every role set up anew before the next point."""
+        self._is_stale = True
 
     def measure(self, point: Point, stage: Stage) -> tuple[Record, int] | None:
         """Measure a point.
@@ -45,18 +47,38 @@ class Attempts:
         left = policy.retries
         while True:
             try:
+                self._make_ready(stage)
                 record = self._once(point, attempt)
             except InstrumentError as error:
                 error.where = error.where or f"point {point.index} of stage {stage.name!r}"
+                self._take_note(error)
                 if left == 0:
                     return self._give_up(point, stage, policy, attempt, error)
                 self._record(point, stage, attempt, error, "retry")
-                self._bring_back(point, stage, attempt, error, policy.wait_s * 2 ** (policy.retries - left))
+                self._calm_down(point, error, policy.wait_s * 2 ** (policy.retries - left))
                 left -= 1
             else:
                 self._spoilt.clear()
                 return record, attempt
             attempt += 1
+
+    def measure_reference(self, point: Point, stage: Stage, attempt: int) -> Record | None:
+        """Measure a point of the earlier part again, once; None if that failed: it must not keep the run from going on.
+
+        :raises InstrumentError: If the sample cannot be kept dark.
+        """
+        try:
+            self._make_ready(stage)
+            return self._once(point, attempt)
+        except InstrumentError as error:
+            keeper = self._conduct.keeper
+            if keeper is None:
+                raise
+            self._take_note(error)
+            self._record(point, stage, attempt, error, "go on without the reference")
+            self._loop.expect_revival()
+            keeper.darken()
+            return None
 
     def _once(self, point: Point, attempt: int) -> Record:
         steering = self._conduct.steering
@@ -69,11 +91,27 @@ class Attempts:
             )
         return record
 
-    def _bring_back(self, point: Point, stage: Stage, attempt: int, error: InstrumentError, wait_s: float) -> None:
-        """Keep the sample dark, wait, revive the instrument, set every role up anew.
+    def _take_note(self, error: InstrumentError) -> None:
+        """Remember what must be brought back before anything is measured again."""
+        self._is_stale = True
+        if role := self._role_of(error):
+            self._broken.add(role)
 
-        What fails on the way to a revived instrument counts as a failed attempt of its own, with the next one.
-        """
+    def _make_ready(self, stage: Stage) -> None:
+        """Revive what failed and set every role up anew, if anything did: nothing is measured before that succeeds."""
+        if not self._is_stale:
+            return
+        self._loop.expect_revival()
+        for role in sorted(self._broken):
+            if self._conduct.keeper is not None:
+                self._conduct.keeper.revive(role)
+            self._broken.discard(role)
+        self._conduct.set_up()
+        self._is_stale = False
+        self._loop.expect(stage)
+
+    def _calm_down(self, point: Point, error: InstrumentError, wait_s: float) -> None:
+        """Keep the sample dark, and wait."""
         keeper = self._conduct.keeper
         if keeper is None:
             raise error
@@ -81,18 +119,6 @@ class Attempts:
         keeper.darken()
         self._loop.clock.wait(self._loop.stop, wait_s)
         self._loop.stop_if_asked(point)
-        try:
-            self._revive(keeper, error)
-        except InstrumentError as failure:
-            log.warning("%s did not come back: %s", keeper.role_of(error) or "an instrument", failure)
-            self._record(point, stage, attempt, failure, "not brought back")
-        self._loop.stop_if_asked(point)
-        self._loop.expect(stage)
-
-    def _revive(self, keeper: Keeper, error: InstrumentError) -> None:
-        if role := keeper.role_of(error):
-            keeper.revive(role)
-        self._loop.set_up_anew()
 
     def _give_up(self, point: Point, stage: Stage, policy: FailurePolicy, attempt: int, error: InstrumentError) -> None:
         """Skip the point, or end the run by raising."""
@@ -110,10 +136,10 @@ class Attempts:
         if role and self._spoilt[role] >= policy.quarantine_after:
             raise Quarantined(role, self._spoilt[role], error) from error
         try:
-            self._revive(keeper, error)
+            self._make_ready(stage)
         except InstrumentError as failure:
+            self._take_note(failure)
             self._record(point, stage, attempt, failure, "not brought back")
-        self._loop.expect(stage)
 
     def _record(self, point: Point, stage: Stage, attempt: int, error: InstrumentError, action: str) -> None:
         data: dict[str, Any] = {

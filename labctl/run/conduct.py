@@ -22,6 +22,7 @@ class Conduct:
     :param interlocks: Watch conditions, looked at between points and while waiting.
     :param steering: What operators want.
     :param earlier: The earlier part of a resumed run.
+    :param began_s: When the run began, by its clock, in s, its gaps counted; when the loop is made if None.
     """
 
     policy: FailurePolicy = field(default_factory=lambda: FailurePolicy(retries=0))
@@ -31,6 +32,7 @@ class Conduct:
     interlocks: Interlocks | None = None
     steering: Steering = field(default_factory=Steering)
     earlier: Earlier | None = None
+    began_s: float | None = None
 
     def policy_of(self, own: FailurePolicy | None, *, essential: bool) -> FailurePolicy:
         """Get what is done about a point, given what its stage says.

@@ -56,6 +56,10 @@ class Interlocks(Protocol):
         """Get whether a run that paused because of a condition may go on."""
         ...
 
+    def worse(self, tripped: Tripped) -> Tripped | None:
+        """Get what has tripped since and asks for more than ``tripped`` does, or None."""
+        ...
+
 
 class RowStore(Protocol):
     """Where rows and events go; a journal is one."""

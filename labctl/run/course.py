@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labctl.run.procedure import SweepProcedure
 
 WriteEvent = Callable[[str, dict[str, Any]], None]
+Refuse = Callable[[Alteration, InputError], None]
 
 
 class Course:
@@ -25,15 +26,22 @@ class Course:
 
     :param procedure: Chooses the points of adaptive stages, and more points where an operator wants some.
     :param write_event: Writes an event into the journal.
+    :param refuse: Told of an alteration that turns out to be impossible when its stage begins.
     :param earlier: The earlier part of a resumed run.
     """
 
     def __init__(
-        self, plan: Plan, procedure: SweepProcedure, write_event: WriteEvent, earlier: Earlier | None = None
+        self,
+        plan: Plan,
+        procedure: SweepProcedure,
+        write_event: WriteEvent,
+        refuse: Refuse,
+        earlier: Earlier | None = None,
     ) -> None:
         self.plan = plan
         self._procedure = procedure
         self._write_event = write_event
+        self._refuse = refuse
         self._earlier = earlier
         self._next_index = 0
         self._next_schedule_s = plan.start_up_s
@@ -58,10 +66,9 @@ class Course:
             settings = stage.settings if stage.settings is not None else self._chosen(stage, rows)
             times_s = stage.times_s[: len(settings)] if stage.times_s is not None else None
             points = self._points(stage, self._next_index, settings, times_s)
+            points = self._with_pending(stage, points)
+            # Only now: a stage that is journalled has its alterations, whenever the run breaks off.
             self._journal(stage, points)
-            for alteration in [one for one in self._pending if one.stage == stage.name]:
-                self._pending.remove(alteration)
-                points = self._altered(stage, points, 0, alteration)
         return points
 
     def end(self, stage: Stage, points: Sequence[Point]) -> None:
@@ -108,13 +115,28 @@ class Course:
             for number, entry in enumerate(settings)
         ]
 
-    def _altered(self, stage: Stage, points: list[Point], position: int, alteration: Alteration) -> list[Point]:
+    def _with_pending(self, stage: Stage, points: list[Point]) -> list[Point]:
+        """Get the points of a stage that begins, with what operators have asked of it before."""
+        for alteration in [one for one in self._pending if one.stage == stage.name]:
+            self._pending.remove(alteration)
+            try:
+                points = self._changed(stage, points, 0, alteration)
+            except InputError as error:
+                self._refuse(alteration, error)
+            else:
+                self._procedure.course_altered(stage, [point.settings for point in points])
+        return points
+
+    def _changed(self, stage: Stage, points: list[Point], position: int, alteration: Alteration) -> list[Point]:
         change = {"extend": self._extended, "shorten": self._shortened, "retime": self._retimed}[alteration.what]
-        changed = change(stage, points, position, alteration)
+        return change(stage, points, position, alteration)
+
+    def _altered(self, stage: Stage, points: list[Point], position: int, alteration: Alteration) -> list[Point]:
+        changed = self._changed(stage, points, position, alteration)
+        self._journal(stage, changed)
         self._write_event(
             "altered", {"alteration": alteration.model_dump(), "takes_effect": f"after {position} points"}
         )
-        self._journal(stage, changed)
         self._procedure.course_altered(stage, [point.settings for point in changed])
         return changed
 

@@ -63,7 +63,10 @@ class Pauses:
         self._go_on(point, self._real.now() - began_s)
 
     def _for_interlock(self, point: Point, tripped: Tripped) -> None:
-        """Make dark or wholly safe, and wait on the clock of the run until the condition lets it go on."""
+        """Make dark or wholly safe, and wait on the clock of the run until the condition lets it go on.
+
+        Ends early if another condition asks for more meanwhile: it is then looked at first.
+        """
         interlocks, keeper, clock = self._conduct.interlocks, self._conduct.keeper, self._loop.clock
         reason = {"reason": str(tripped), "before": point.index, "by": "interlock", "action": tripped.action}
         if tripped.action == "abort" or interlocks is None or keeper is None:
@@ -76,6 +79,8 @@ class Pauses:
             keeper.darken()
         self._loop.notice("paused", reason)
         while not interlocks.may_resume(tripped):
+            if interlocks.worse(tripped) is not None:
+                return
             self._loop.observer.expect(_LOOK_AT_INTERLOCKS_S + _PATIENCE_S)
             clock.wait(self._loop.stop, _LOOK_AT_INTERLOCKS_S)
             self._loop.stop_if_asked(point)
@@ -86,6 +91,5 @@ class Pauses:
 
     def _go_on(self, point: Point, paused_s: float) -> None:
         """Set every role up anew: nobody knows what hands have done meanwhile."""
-        self._loop.expect_revival()
-        self._loop.set_up_anew()
+        self._loop.set_up_first()
         self._loop.notice("continued", {"before": point.index, "paused_s": paused_s})

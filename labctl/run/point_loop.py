@@ -16,6 +16,7 @@ from labctl.run.course import Course
 from labctl.run.pauses import Pauses
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.record import Acknowledged, Record
+from labctl.run.steering import Alteration
 from labctl.store.run import REFERENCE_STREAM, Run, open_run
 
 if TYPE_CHECKING:
@@ -66,11 +67,15 @@ class PointLoop:
         self.conduct = conduct or Conduct()
         self.done = 0
         earlier = self.conduct.earlier
-        self._start_s = clock.now() - (earlier.resumes_at_s if earlier is not None else 0.0)
+        began_s = self.conduct.began_s
+        if began_s is None:
+            began_s = clock.now() - (earlier.resumes_at_s if earlier is not None else 0.0)
+        self._start_s = began_s
+        self._resumed_s = self.now_s
         self._planned = plan.max_points
         self._rows: list[Acknowledged] = []
         self._keep_rows = True
-        self._course = Course(plan, procedure, self._event, earlier)
+        self._course = Course(plan, procedure, self._event, self._refuse, earlier)
         self._attempts = Attempts(self, self.conduct)
         self._pauses = Pauses(self, self.conduct)
         self._reference: Acknowledged | None = None
@@ -135,7 +140,7 @@ class PointLoop:
             try:
                 points = self._course.alter(stage, points, position, alteration)
             except InputError as error:
-                self.notice("refused", {"alteration": alteration.model_dump(), "error": error.as_dict()})
+                self._refuse(alteration, error)
                 continue
             self._planned += len(points) - before
             self.observer.altered(self._planned)
@@ -147,7 +152,7 @@ class PointLoop:
             self._has_reference = True
             self._measure_reference()
         following = points[position + 1].due_s if position + 1 < len(points) else None
-        if self.conduct.earlier is not None and following is not None and following <= self.now_s:
+        if self.conduct.earlier is not None and following is not None and following <= self._resumed_s:
             self.skip(point, "its time went by while the run was away")
             return
         self.expect(stage)
@@ -164,9 +169,9 @@ class PointLoop:
         """Declare how long a point of a stage may take."""
         self.observer.expect(max(stage.point_s, stage.longest_point_s) * _PATIENCE_FACTOR + _PATIENCE_S)
 
-    def set_up_anew(self) -> None:
-        """Set every role up as before the first point; what was measured is kept."""
-        self.conduct.set_up()
+    def set_up_first(self) -> None:
+        """Have every role set up as before the first point, ahead of the next one; what was measured is kept."""
+        self._attempts.set_up_first()
 
     def expect_revival(self) -> None:
         """Declare how long it may take to bring instruments back."""
@@ -211,6 +216,9 @@ class PointLoop:
     def _event(self, kind: str, data: dict[str, Any]) -> None:
         self.journal.event(kind, data, t_s=self.now_s, wall_s=self.clock.wall())
 
+    def _refuse(self, alteration: Alteration, error: InputError) -> None:
+        self.notice("refused", {"alteration": alteration.model_dump(), "error": error.as_dict()})
+
     def _earlier_run(self) -> AbstractContextManager[Run | None]:
         earlier = self.conduct.earlier
         return open_run(earlier.journal) if earlier is not None else nullcontext()
@@ -243,8 +251,10 @@ class PointLoop:
         stage = next(stage for stage in self.plan.stages if stage.name == point.stage)
         attempt = _REFERENCE_ATTEMPT + earlier.resumed
         self.expect(stage)
-        self.announcer.announce(point.index, attempt, point.schedule_s)
-        record = self.procedure.measure(point)
+        record = self._attempts.measure_reference(point, stage, attempt)
+        if record is None:
+            self.notice("reference", {"point": None, "why": f"the measurement of point {point.index} failed"})
+            return
         self._append(REFERENCE_STREAM, point, attempt, record)
         ratio = self.procedure.reference_ratio(before, record.row)
         self.notice("reference", {"point": point.index, "stage": point.stage, "ratio": ratio})
