@@ -116,7 +116,9 @@ def run_queue(
         begun = _to_resume(state, campaign) if resume else None
         options = _options(begun, seed, virtual_time)
         runs = queued_runs(campaign, out=str(folder), **options)
-        check_runs(campaign, runs)
+        earlier = begun.runs if begun is not None else {}
+        left = [run for run in runs if run.number not in earlier or not earlier[run.number].done]
+        check_runs(campaign, left, {number for number, state in earlier.items() if state.run})
         if begun is None:
             _tell_of_earlier(state, tell)
             state.begin(campaign=campaign.name, file=campaign.file, runs=len(runs), **options)

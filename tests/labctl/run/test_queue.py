@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from labctl.config.campaign import load_campaign
+from labctl.config.locate import locate
 from labctl.errors import ConfigError, InputError, StorageError
 from labctl.run import queue as queue_module
+from labctl.run.preflight import preflight
 from labctl.run.queue import StopAsked, run_queue
 from labctl.run.queue_state import QueueState
-from labctl.run.queued_runs import QueuedRun
-from labctl.run.request import RunRequest
+from labctl.run.queued_runs import QueuedRun, check_runs, queued_runs
+from labctl.run.request import RunRequest, prepare
 from labctl.store.run import open_run
 
 THREE = """\
@@ -431,3 +433,54 @@ def test_a_campaign_is_killed_and_resumed(tmp_path: Path) -> None:
         assert len(run.events("resumed")) == 1, "it went on where it broke off"
     numbers = {path.name.partition("_")[0] for path in Path(out).rglob("*.h5")}
     assert len({run["run"] for run in outcome["runs"]}) == len(numbers) == 3
+
+
+def real_bench(folder: Path) -> None:
+    """Write a bench whose resources are real; nothing opens them."""
+    source = locate("benches", "simulated")
+    text = source.read_text(encoding="utf-8").split("[laboratory.laser]")[0]
+    head, detector, tail = text.partition("[instruments.detector]")
+    text = head.replace('resource = "sim:"', 'resource = "socket://127.0.0.1:9"') + detector
+    text += tail.replace('resource = "sim:"', 'resource = "sdk:andor"').replace('"365 day"', '"36500 day"')
+    text = text.replace('"calibrations/', f'"{(source.parent / "calibrations").as_posix()}/')
+    (folder / "real.toml").write_text(text.replace('max_age = "365 day"', 'max_age = "36500 day"'), encoding="utf-8")
+
+
+def test_dose_and_disk_are_summed_over_the_runs(tmp_path: Path) -> None:
+    real_bench(tmp_path)
+    one = '[[run]]\nprocedure = "fluence-sweep"\nbench = "real.toml"\n'
+    path = tmp_path / "films.toml"
+
+    def found(text: str) -> list[tuple[int | None, str]]:
+        path.write_text(f'name = "x"\n{text}', encoding="utf-8")
+        campaign = load_campaign(path)
+        try:
+            check_runs(campaign, queued_runs(campaign, out=str(tmp_path / "runs")))
+        except ConfigError as error:
+            assert "by then" in str(error)
+            return [(problem.line, problem.key) for problem in error.problems]
+        return []
+
+    assert found(one) == []
+    assert found(one + "repeat = 9000\n") == [(2, "run[0].spot"), (2, "run[0]")]
+    path.write_text(f'name = "x"\n{one}', encoding="utf-8")
+    (run,) = queued_runs(load_campaign(path), out=str(tmp_path / "runs"))
+    planned = preflight(prepare(run.request))
+    assert planned.dose_limit_j_cm2 is not None
+    most = int(planned.dose_limit_j_cm2 / planned.plan.dose_j_cm2)
+    assert found(one + f"repeat = {most}\n") == []
+    assert found(one + f"repeat = {most}\n" + one) == [(6, "run[1].spot")]
+    assert found(one + f"repeat = {most}\n" + one + 'spot = "2"\n') == []
+
+
+def test_runs_that_are_done_are_not_planned_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a real bench their light is in the ledger by now: planned once more they would count twice."""
+    work(tmp_path, Lab(two=1))
+    checked: list[str] = []
+
+    def check(campaign: Any, runs: list[QueuedRun], begun: set[int]) -> None:
+        checked.extend(f"{run.name}{' begun' if run.number in begun else ''}" for run in runs)
+
+    monkeypatch.setattr(queue_module, "check_runs", check)
+    work(tmp_path, Lab(), resume=True)
+    assert checked == ["two begun", "three"]
