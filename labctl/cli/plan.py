@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 _LABEL = 11
 _WORDS = {(True, True): "ok", (True, False): "ok", (False, True): "to come", (False, False): "NOT READY"}
-_NOT_ASKED = "not asked; `labctl plan --live` asks the instruments, and moves nothing"
+_NOT_ASKED = "not asked; `labctl plan --live` asks the instruments, and starts nothing"
+_NO_ANSWER = "not known: the bench could not be opened"
 
 
 def show_plan(
@@ -41,30 +42,32 @@ def show_plan(
 
     prepared = prepare(request)
     checked = preflight(prepared)
-    state, refusals = _ask(prepared, live=live)
-    warnings = state.warnings if state is not None else ()
-    checked = replace(checked, refusals=(*checked.refusals, *refusals), warnings=(*checked.warnings, *warnings))
+    state, unreached = _ask(prepared, live=live)
+    if state is not None:
+        refusals, warnings = (*checked.refusals, *state.refusals), (*checked.warnings, *state.warnings)
+        checked = replace(checked, refusals=refusals, warnings=warnings)
+    elif unreached:
+        checked = replace(checked, refusals=(*checked.refusals, unreached))
     expected = _expected(prepared, checked, rehearsal=rehearsal, seed=seed)
     if as_json:
         print_json(_as_json(prepared, checked, state, expected))
         return 2 if checked.refusals else 0
     if checked.plan.stages:
-        _show(prepared.procedure.NAME, checked, state, expected)
+        _show(prepared.procedure.NAME, checked, _state_lines(state, unreached), expected)
     require(checked)
     return 0
 
 
-def _ask(prepared: PreparedRun, *, live: bool) -> tuple[BenchState | None, tuple[str, ...]]:
-    """Ask emulators, or instruments if they may be opened; get what they said, and what forbids the run."""
+def _ask(prepared: PreparedRun, *, live: bool) -> tuple[BenchState | None, str]:
+    """Ask emulators, or instruments if they may be opened; get what they said, else why they could not be asked."""
     from labctl.run.bench_state import all_emulators, ask_bench
 
     if prepared.procedure.OWN_INSTRUMENTS or not (live or all_emulators(prepared)):
-        return None, ()
+        return None, ""
     try:
-        state = ask_bench(prepared)
+        return ask_bench(prepared), ""
     except (BenchOpenError, InputError) as error:
-        return None, (str(error),)
-    return state, state.refusals
+        return None, str(error)
 
 
 def _expected(prepared: PreparedRun, checked: Preflight, *, rehearsal: bool, seed: int | None) -> Expectation | None:
@@ -94,10 +97,10 @@ def _end(expected: Expectation) -> datetime:
     return datetime.fromtimestamp(RealClock().wall() + expected.duration_s).astimezone()
 
 
-def _show(name: str, checked: Preflight, state: BenchState | None, expected: Expectation | None) -> None:
+def _show(name: str, checked: Preflight, state: list[tuple[str, str]], expected: Expectation | None) -> None:
     likely = {stage.name: stage for stage in expected.stages} if expected is not None else {}
     headings = {"stage": "left", "points": "right", "time": "right", "light / s": "right", "at most": "right"}
-    headings |= {"dose / (J/cm²)": "right", "at most ": "right"}
+    headings |= {"dose J/cm²": "right", "at most ": "right"}
     show_table(
         headings, [_stage_row(stage, likely.get(stage.name)) for stage in checked.plan.stages], f"plan of {name}"
     )
@@ -112,7 +115,7 @@ def _show(name: str, checked: Preflight, state: BenchState | None, expected: Exp
         }
         show_table({**headings, "unit": "left"}, [_quantity_row(quantity) for quantity in checked.quantities])
     show("")
-    for label, text in _lines(checked, state, expected):
+    for label, text in [*_lines(checked, expected), *state]:
         show(_in_columns(label, text))
     for warning in checked.warnings:
         say(f"warning: {warning}")
@@ -147,7 +150,7 @@ def _quantity_row(quantity: SetQuantity) -> list[str]:
     return [quantity.stage, quantity.words, f"{quantity.low:.4g}", f"{quantity.high:.4g}", limit, margin, unit]
 
 
-def _lines(checked: Preflight, state: BenchState | None, expected: Expectation | None) -> list[tuple[str, str]]:
+def _lines(checked: Preflight, expected: Expectation | None) -> list[tuple[str, str]]:
     from labctl.report.wording import duration_text
 
     plan = checked.plan
@@ -172,8 +175,7 @@ def _lines(checked: Preflight, state: BenchState | None, expected: Expectation |
     found.append(("disk", _disk_text(checked, expected)))
     if checked.window is not None:
         found.append(("window", str(checked.window)))
-    found += [("calibration", _calibration_text(one)) for one in checked.calibrations]
-    return found + _state_lines(state)
+    return found + [("calibration", _calibration_text(one)) for one in checked.calibrations]
 
 
 def _disk_text(checked: Preflight, expected: Expectation | None) -> str:
@@ -194,9 +196,9 @@ def _calibration_text(calibration: CalibrationAge) -> str:
     return text if calibration.counts else f"{text}; the age does not count here"
 
 
-def _state_lines(state: BenchState | None) -> list[tuple[str, str]]:
+def _state_lines(state: BenchState | None, unreached: str) -> list[tuple[str, str]]:
     if state is None:
-        return [("readiness", _NOT_ASKED)]
+        return [("readiness", _NO_ANSWER if unreached else _NOT_ASKED)]
     texts = [
         f"{_WORDS[entry.readiness.ok, entry.readiness.waits]:9} {entry.role} {entry.readiness.name}:"
         f" {entry.readiness.text}"

@@ -148,7 +148,6 @@ def _existing(run: str) -> Path:
 def _summary(run: Run) -> dict[str, Any]:
     safe = run.events("safe_state")
     latest = run.results[-1].data if run.results else {}
-    planned = run.header.get("plan", {}).get("max_points")
     return {
         "run": str(run.path),
         "status": run.status,
@@ -156,7 +155,7 @@ def _summary(run: Run) -> dict[str, Any]:
         "sample": run.header.get("sample", {}).get("name"),
         "started": run.header.get("started"),
         "simulated": run.simulated,
-        "points": {"done": run.points_done, "planned": planned},
+        "points": {"done": run.points_done, "planned": run.points_planned},
         "safe_state": safe[-1].data.get("state") if safe else None,
         "safe_report": safe[-1].data if safe else {},
         "result": latest.get("result", {}),
@@ -190,7 +189,7 @@ def _show_summary(summary: dict[str, Any]) -> None:
         show(result_line(name, entry))
     points, progress = summary["points"], summary.get("progress")
     sample = f" on {summary['sample']}" if summary["sample"] else ""
-    planned = f" of at most {points['planned']}" if points["planned"] else ""
+    planned = f" of {points['planned']}" if points["planned"] else ""
     show(f"{summary['procedure']}{sample}{', SIMULATED' if summary['simulated'] else ''}")
     if progress:
         doing = f", {progress['phase']}{', aborting' if progress.get('aborting') else ''}"

@@ -6,6 +6,7 @@ from typing import Any
 
 from labctl.cli.output import print_json, show
 from labctl.cli.runs import ask_engine
+from labctl.config.fault import Fault
 from labctl.config.quantity import InUnit
 from labctl.errors import InputError
 from labctl.run.steering import Alteration
@@ -42,7 +43,10 @@ def _alteration(stage: str, extend: int | None, shorten: int | None, every: str 
             todo="give one of --extend N, --shorten N, --every 'TIME'",
         )
     if every is not None:
-        every_s = InUnit("s", above=0, at_most=1e9, example="10 min").parse(every)
+        try:
+            every_s = InUnit("s", above=0, at_most=1e9, example="10 min").parse(every)
+        except Fault as fault:
+            raise InputError(f"--every: {fault}", where="labctl alter", state="the run goes on as it was") from fault
         return Alteration(what="retime", stage=stage, every_s=every_s)
     return Alteration(what="extend" if extend else "shorten", stage=stage, points=extend or shorten)
 

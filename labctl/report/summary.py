@@ -334,9 +334,8 @@ def _course(run: Run) -> Rows:
     """Points, time and light."""
     counts = {name: run.count(name) for name in run.streams}
     rows = [("Records", ", ".join(f"{count} {name}" for name, count in counts.items()) or "none")]
-    planned = number(_mapping(run.header.get("plan")).get("max_points"))
-    if planned is not None:
-        rows.append(("Points measured", f"{run.points_done} of at most {planned:.0f} planned"))
+    if run.points_planned is not None:
+        rows.append(("Points measured", f"{run.points_done} of {run.points_planned} planned"))
     ends = [event.t_s for event in run.events()] + [float(run.column("t_s", n).max()) for n, c in counts.items() if c]
     if ends:
         rows.append(("Duration", duration_text(max(ends))))

@@ -150,6 +150,25 @@ class Run:
         """How many points of the plan are stored; points measured again as a reference do not count."""
         return sum(self.count(name) for name in self.streams if name != REFERENCE_STREAM)
 
+    @property
+    def points_planned(self) -> int | None:
+        """How many points the plan has, as far as it is known by now: stages that have begun may have been altered.
+
+        None for a run that does not say.
+        """
+        plan = self.header.get("plan")
+        if not isinstance(plan, dict):
+            return None
+        try:
+            stages = [(stage["name"], int(stage["max_points"])) for stage in plan["stages"]]
+            # Only the loop over points writes when a stage began; others do not know their points beforehand.
+            events = [event.data for event in self.events("stage") if "began_s" in event.data]
+            begun = {data["name"]: len(data["points"]) for data in events}
+        except (KeyError, TypeError, ValueError):
+            bound = plan.get("max_points")
+            return bound if isinstance(bound, int) else None
+        return sum(begun.get(name, bound) for name, bound in stages)
+
     def columns(self, stream: str | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """All columns of a stream, and ``point``, ``attempt``, ``t_s``, ``wall_s``; each of shape (count,).
 

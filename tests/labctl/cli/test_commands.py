@@ -52,7 +52,7 @@ def test_demo_and_what_can_be_done_with_its_run(labctl):
     assert "µJ/cm²" in shown.out
     assert " ± " in shown.out
     assert "SIMULATED" in shown.out
-    assert "finished: 45 of at most 45 points; safe state confirmed" in shown.out
+    assert "finished: 45 of 45 points; safe state confirmed" in shown.out
     assert not [line for line in shown.out.splitlines() if line.endswith(" 1")], "a pure number has no unit"
     assert labctl("show", run, "--json").json["status"] == "finished"
 

@@ -32,7 +32,7 @@ def test_a_finished_run(make_sweep: Make) -> None:
     assert found.photodamage.level == "good"
     assert {reading.label for reading in found.definitions} >= {"ASE = PL", "Width: half-way", "Zero net gain"}
     assert {reading.label for reading in found.results} >= {"ASE peak", "Q, as measured", "Q, spectrograph removed"}
-    assert dict(found.course)["Points measured"] == "38 of at most 38 planned"
+    assert dict(found.course)["Points measured"] == "38 of 38 planned"
     assert dict(found.course)["Duration"] == "3 min 10 s"
     assert dict(found.course)["Dose on the spot"].endswith("J/cm²")
     assert "0123456789abcdef, UNCOMMITTED CHANGES: 1 lines" in dict(found.provenance)["git commit"]
