@@ -10,6 +10,7 @@ import pytest
 
 from labctl.cli.plan import show_plan
 from labctl.cli.run import make_request
+from labctl.errors import InputError
 from labctl.roles import Readiness
 from labctl.run import bench_state
 
@@ -104,3 +105,6 @@ def test_real_instruments_are_asked_only_when_they_may_be_opened(
     assert "not asked; `labctl plan --live`" in capfd.readouterr().out
     assert show_plan(request, as_json=True, rehearsal=False, live=True) == 2
     assert "/dev/none" in capfd.readouterr().out
+    with pytest.raises(InputError, match="/dev/none"):
+        show_plan(request, as_json=False, rehearsal=False, live=True)
+    assert "readiness   not known: the bench could not be opened" in capfd.readouterr().out
