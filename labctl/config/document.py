@@ -48,11 +48,10 @@ def read_document(path: Path) -> TomlDocument:
     :raises ConfigError: the file cannot be opened, is no UTF-8 text, or is larger than a configuration file can be.
     """
     file = str(path)
-    if path.exists() and not path.is_file():  # a pipe or a terminal would be waited for
-        raise ConfigError(
-            [Problem(file, None, "file", "what cannot be read as a file (a folder, a device or a pipe)", "a TOML file")]
-        )
     try:
+        if path.exists() and not path.is_file():  # a pipe or a terminal would be waited for
+            found = "what cannot be read as a file (a folder, a device or a pipe)"
+            raise ConfigError([Problem(file, None, "file", found, "a TOML file")])
         with path.open("rb") as stream:
             content = stream.read(MAX_BYTES + 1)
     except (OSError, ValueError) as error:

@@ -29,7 +29,7 @@ _SCALAR = re.compile(r"[^,\]}#\n]*")
 _ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|U([0-9A-Fa-f]{8})|(.))")
 MAX_DEPTH = 32
 """Keys, tables and arrays within each other; a file of ours needs six."""
-_ENDLESS_NUMBER = re.compile(r"[+-]?[0-9][0-9_]{1000,}\s*")
+_ENDLESS_NUMBER = re.compile(r"[+-]?[0-9](?:[xob]?[0-9A-Fa-f_]{1000,})\s*")
 _ESCAPED = {"b": "\b", "t": "\t", "n": "\n", "f": "\f", "r": "\r"}
 
 

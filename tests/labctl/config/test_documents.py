@@ -213,6 +213,7 @@ def test_a_value_of_any_type_gives_a_model_or_a_problem_in_its_line(place: int, 
         ("\n[" + "a." * 300_000 + "a]", 2, "levels deep"),
         ("[" + "a." * 20 + "a]\n" + "b." * 20 + "b = 1", 2, "levels deep"),
         ("a = [1,\n" + "9" * 5000 + "]", 2, "5000 digits"),
+        ("a = 0x" + "f" * 20_000, 1, "20002 digits"),
         ("a = 1\nb = -" + "1_" * 3000 + "1", 2, "digits"),
     ],
 )
@@ -230,7 +231,7 @@ def test_a_long_line_of_blanks_is_taken_apart_in_no_time() -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes with a name")
 def test_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    for path in (tmp_path / "pipe", tmp_path, Path("/dev/tty")):
+    for path in (tmp_path / "pipe", tmp_path, Path("/dev/tty"), tmp_path / ("x" * 5000), tmp_path / "\0"):
         with pytest.raises(ConfigError) as caught:
             read_document(path)
         assert "file" in str(caught.value)

@@ -60,6 +60,23 @@ QUANTITIES = (
         "1 nm" + "m" * 60,
     ),
 )
+CONDITIONS = (
+    *("detector.temperature", "detector.temperature > 0", "> 0", "detector.temperature > -50 degC and 1", "a.b is c"),
+    *(
+        "detector.temperature is warm",
+        "shutter.interlock > 3 mm",
+        "no_role.temperature > 0 degC",
+        "x" * 9000 + " > 1 mm",
+    ),
+    *("detector.temperature > 1e400 degC", "detector.temperature >= 1 m**9999999", "detector.__class__ is open"),
+    *(
+        ". is .",
+        "a.b is",
+        "detector.temperature  >  " + " " * 9000 + "x",
+        "shutter.open_s is open",
+        "bench.disk < 1 GB",
+    ),
+)
 PATHS = (
     *("../../../../../../etc/passwd", "..", ".", "/", "~", "~nobody-of-that-name/x", "a\\u0000b", "x" * 5000, "NUL"),
     *("/dev/zero", "/dev/stdin", "/dev/tty", "calibrations", "calibrations/", "con", "//server/share", "C:\\\\x", "*"),
@@ -115,6 +132,26 @@ BYTES = (
     b"\x0c",
     b"\xf4\x90\x80\x80",
 )
+INTERLOCKS = """
+[limits.roles.detector]
+exposure = "60 s"
+temperature = { at_least = "-80 degC", at_most = "30 degC" }
+
+[[watch]]
+name = "detector warm"
+when = "detector.temperature > -50 degC"
+grace = "10 s"
+action = "pause"
+resume_when = "detector.temperature < -55 degC"
+longest_pause = "2 hour"
+message = "The detector warmed up."
+
+[[watch]]
+name = "door"
+when = "shutter.interlock is open"
+action = "safe"
+"""
+"""What a bench may have and no shipped one has."""
 _VALUE = re.compile(r"^([^=#\n]+=[ \t]*)([^\n]*)$", re.MULTILINE)
 _TEXT = re.compile(r'"[^"\n]*"')
 _DIGITS = re.compile(r"[0-9.eE+-]+")
@@ -129,12 +166,16 @@ def replaced(pattern: re.Pattern[str], text: str, new: str, draw: random.Random,
 
 
 def any_value(text: str, draw: random.Random) -> str:
-    new = draw.choice([*NUMBERS, *VALUES, *(f'"{entry}"' for entry in (*QUANTITIES, *PATHS))])
+    new = draw.choice([*NUMBERS, *VALUES, *(f'"{entry}"' for entry in (*QUANTITIES, *CONDITIONS, *PATHS))])
     return replaced(_VALUE, text, new, draw, 2)
 
 
 def quantity(text: str, draw: random.Random) -> str:
     return replaced(_TEXT, text, f'"{draw.choice(QUANTITIES)}"', draw)
+
+
+def condition(text: str, draw: random.Random) -> str:
+    return replaced(re.compile(r'"[a-z_]+[.][a-z_]+ [^"\n]*"'), text, f'"{draw.choice(CONDITIONS)}"', draw)
 
 
 def path(text: str, draw: random.Random) -> str:
@@ -225,7 +266,7 @@ def many_lines(text: str, draw: random.Random) -> str:
 
 TEXTUAL: tuple[Callable[[str, random.Random], str], ...] = (
     *(any_value, any_value, any_value, quantity, quantity, path, number, characters, characters, swapped_letters),
-    *(scaled, scaled, scaled, borrowed, borrowed, without_table),
+    *(condition, scaled, scaled, scaled, borrowed, borrowed, without_table),
     *(lines, lines, header, key, cut, doubled, long_line, many_lines),
 )
 
@@ -249,6 +290,8 @@ def mutated(seed: int) -> tuple[str, str, bytes]:
     kind = KINDS[seed % len(KINDS)]
     source = draw.choice(sorted((shipped_folder("benches").parent / kind).glob("*.toml")))
     text = source.read_text(encoding="utf-8")
+    if kind == "benches" and draw.random() < 0.5:
+        text += INTERLOCKS
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
         text = draw.choice(TEXTUAL)(text, draw) if text else text
     return kind, source.name, encoded(text, draw)

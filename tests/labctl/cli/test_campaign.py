@@ -1,0 +1,123 @@
+"""``labctl campaign``: what it shows, and how it asks."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.cli import campaign as command
+from labctl.errors import ConfigError
+from labctl.run import front
+from labctl.run.queue import StopAsked
+
+CAMPAIGN = """\
+name = "films"
+[[run]]
+name = "one"
+procedure = "fluence-sweep"
+bench = "simulated"
+[[run]]
+name = "two"
+procedure = "fluence-sweep"
+bench = "simulated"
+sample = "cdse-cds"
+"""
+STEP = {"role": "shutter", "action": "close", "confirmed": False, "evidence": "no answer"}
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> str:
+    path = tmp_path / "films.toml"
+    path.write_text(CAMPAIGN, encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture
+def ends(monkeypatch: pytest.MonkeyPatch) -> dict[int, dict[str, Any]]:
+    """How the runs end, by their seed; they finish unless said otherwise."""
+    outcomes: dict[int, dict[str, Any]] = {}
+
+    def run_to_end(request: Any, on_event: Any, *, on_prompt: Any, forward_signals: bool) -> dict[str, Any]:
+        assert forward_signals and on_prompt is not None
+        stages = {"fine": {"max_points": 3, "point_s": 1.0}}
+        begun = {"run": f"{request.out}/{request.seed}.h5", "stages": stages, "start_up_s": 0.0}
+        on_event({"event": "started", "simulated": True, "virtual_time": True, **begun})
+        finished = {"run": begun["run"], "status": "finished", "safe_state": "confirmed", "exit": 0, "error": None}
+        return {**finished, **outcomes.get(request.seed, {})}
+
+    monkeypatch.setattr(front, "run_to_end", run_to_end)
+    return outcomes
+
+
+def call(file: str, *, resume: bool = False, as_json: bool = False) -> int:
+    out = str(Path(file).with_name("runs"))
+    return command.campaign(file, out=out, seed=None, virtual_time=False, resume=resume, as_json=as_json)
+
+
+def test_json_is_one_object(file: str, ends: dict[int, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    ends[1] = {"status": "failed", "exit": 1, "error": {"what": "the meter is silent"}}
+    assert call(file, as_json=True) == 1
+    said = capsys.readouterr()
+    (line,) = said.out.splitlines()
+    found = json.loads(line)
+    assert (found["campaign"], found["status"], found["left"], found["exit"]) == ("films", "paused", ["two"], 1)
+    assert [set(run) >= {"run", "status", "safe_state", "exit"} for run in found["runs"]] == [True, True]
+    assert "the meter is silent" in said.err and "no terminal to ask at" in said.err
+
+
+def test_people_see_a_table(file: str, ends: dict[int, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(file) == 0
+    said = capsys.readouterr()
+    assert "run 2 of 2: two" in said.err and "SIMULATED" in said.err
+    assert "campaign films" in said.out and "finished: 0 left" in said.out
+
+
+def test_an_unconfirmed_safe_state_is_said_loudly(
+    file: str, ends: dict[int, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    ends[0] = {"status": "crashed", "exit": 4, "safe_state": "unconfirmed", "safe_report": {"steps": [STEP]}}
+    assert call(file) == 4
+    said = capsys.readouterr()
+    assert "SAFE STATE UNCONFIRMED" in said.err and "shutter: close: no answer" in said.err
+    assert "unsafe: 2 left, next one" in said.out
+
+
+def test_a_fault_in_the_file_is_refused_whole(tmp_path: Path) -> None:
+    path = tmp_path / "films.toml"
+    path.write_text(CAMPAIGN.replace("fluence-sweep", "fluence-swep").replace("[[run]]", "[[rum]]", 1))
+    with pytest.raises(ConfigError, match="rum"):
+        call(str(path))
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("typed", "answer"), [("y\n", True), ("Yes\n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_the_terminal_is_asked(monkeypatch: pytest.MonkeyPatch, typed: str, answer: bool) -> None:
+    monkeypatch.setattr(sys, "stdin", Terminal(typed))
+    assert command.ask_at_terminal("Go on?", StopAsked()) is answer
+
+
+def test_a_question_ends_with_the_queue(monkeypatch: pytest.MonkeyPatch) -> None:
+    release = threading.Event()
+
+    class Silent(Terminal):
+        def readline(self, *_: Any) -> str:  # type: ignore[override]
+            release.wait(30.0)
+            return ""
+
+    monkeypatch.setattr(sys, "stdin", Silent())
+    stop_asked = StopAsked()
+    threading.Timer(0.2, stop_asked.set).start()
+    assert command.ask_at_terminal("Go on?", stop_asked) is False
+    release.set()
