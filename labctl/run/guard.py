@@ -316,13 +316,16 @@ def follow(engine: Program, watch: Watch, standby: Standby) -> str:
     while True:
         if watch.wants_standby and standby.attend(watch):
             engine.tell({"m": "standby"})
+        silent, message = False, None
+        try:
+            message = engine.next_message(_POLL_S)
+        except queue.Empty:
+            silent = True
         stood_still_s, what = sleep.look()
         if what:
             watch.begin_anew(stood_still_s, what)
             engine.tell({"m": "end", "reason": what})
-        try:
-            message = engine.next_message(_POLL_S)
-        except queue.Empty:
+        if silent:
             if watch.overdue():
                 return watch.overdue()
             if engine.process.poll() is not None:
