@@ -121,8 +121,9 @@ class Noise:
             values = np.array([_value(run[index], name) for run in runs if index < len(run)], dtype=float)
             size = np.abs(np.asarray(_value(self.reference[index], name), dtype=float))
             spread = values.max(axis=0) - values.min(axis=0)
-            # The range of a single pixel over a few runs may be small by chance.
-            least = np.median(spread) if spread.ndim else 0.0
+            # The range of a single pixel over a few runs may be small by chance; that of counts grows with their root.
+            root = np.sqrt(np.maximum(size, 1.0))
+            least = np.maximum(np.median(spread), np.median(spread / root) * root) if spread.ndim else 0.0
             self._allowed[key] = _SPREADS * np.maximum(spread, least) + _ROUNDING * size
         return self._allowed[key]
 

@@ -191,13 +191,13 @@ class _Line:
     def connect(self) -> None:
         """Begin a new connection; raises ConnectionLost where there is no instrument any more."""
         if self._unplugged:
-            raise ConnectionLost(f"{self.role}: there is no such port: the instrument is unplugged")
+            raise ConnectionLost(f"{self.role}: there is no such port: the instrument is unplugged", where=self.role)
         self._broken = False
 
     def check(self) -> None:
         """Raise ConnectionLost if the connection is broken."""
         if self._unplugged or self._broken:
-            raise ConnectionLost(f"{self.role}: the connection broke")
+            raise ConnectionLost(f"{self.role}: the connection broke", where=self.role)
 
 
 class FaultyWire:

@@ -173,7 +173,9 @@ class EmulatorChannel:
             broken = self._broken
             with self._laboratory_lock:
                 if self._closed.is_set():
-                    raise ConnectionLost(f"{self.name}: the library is gone: {self._ended}", exchange=self._last)
+                    raise ConnectionLost(
+                        f"{self.name}: the library is gone: {self._ended}", exchange=self._last, where=self.name
+                    )
                 start = self.clock.now()
                 done, code, outputs = self._library.call(start, function, arguments)
             self._wait_until(min(done, start + allowed_s), broken)
@@ -209,7 +211,7 @@ class EmulatorChannel:
         while not broken.is_set() and (left_s := moment - self.clock.now()) > 0:
             self.clock.wait(broken, left_s)
         if broken.is_set():
-            raise ConnectionLost(f"{self.name}: the call was broken off", exchange=self._last)
+            raise ConnectionLost(f"{self.name}: the call was broken off", exchange=self._last, where=self.name)
 
     def _outputs(self, function: str, arguments: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
         """Bring the outputs into the form that the real library gives, wherever the simulated one runs."""

@@ -101,7 +101,8 @@ class WireAdapter(Adapter):
         """Throw away what has arrived and was not read."""
         with self.exclusive():
             self._buffer.clear()
-            self.connection.clear()
+            with self._named():
+                self.connection.clear()
 
     def _write(self, command: str, **kwargs: object) -> None:
         try:
@@ -115,7 +116,8 @@ class WireAdapter(Adapter):
     def _write_bytes(self, content: bytes, **kwargs: object) -> None:
         with self.exclusive():
             self._sent, self._received = content, b""
-            self.connection.send(content)
+            with self._named():
+                self.connection.send(content)
 
     def _read(self, **kwargs: object) -> str:
         end = self.settings.read_termination
@@ -140,6 +142,15 @@ class WireAdapter(Adapter):
         if count == -1 and not break_on_termchar:
             return self._take_what_comes()
         return self._take(complete) if count != 0 else b""
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Have the errors of the link say which instrument lies at its end: it alone is then brought back."""
+        try:
+            yield
+        except InstrumentError as error:
+            error.where = error.where or self.name
+            raise
 
     def _take(self, complete: Callable[[], int]) -> bytes:
         """Receive until ``complete()`` gives a length > 0; return that many bytes."""
@@ -169,7 +180,8 @@ class WireAdapter(Adapter):
 
     def _receive(self, timeout_s: float) -> bytes:
         connection = self.connection
-        data = connection.receive(timeout_s)
+        with self._named():
+            data = connection.receive(timeout_s)
         if connection is not self.connection:
             raise ConnectionLost("the link was taken over by the safe state", exchange=self.last, where=self.name)
         self._buffer += data

@@ -292,3 +292,18 @@ def test_a_thread_that_never_lets_go_is_named_after_the_patience_of_the_lock() -
         adapter.write("x")
     done.set()
     thread.join(_JOIN_S)
+
+
+@pytest.mark.parametrize("use", [lambda a: a.write("x"), lambda a: a.read(), lambda a: a.flush_read_buffer()])
+def test_a_link_that_breaks_says_whose_it_is(use: Callable[[WireAdapter], object]) -> None:
+    class BrokenLink(ScriptedLink):
+        def clear(self) -> None:
+            raise ConnectionLost("closed")
+
+    clock = VirtualClock()
+    link = BrokenLink(clock)
+    link.close()
+    adapter = WireAdapter(lambda: link, WireSettings(), clock, "attenuator at serial:/dev/none")
+    with pytest.raises(ConnectionLost, match="closed") as caught:
+        use(adapter)
+    assert caught.value.where == "attenuator at serial:/dev/none"
