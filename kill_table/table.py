@@ -50,7 +50,6 @@ class Trial:
 
     :param instant: When it was to be ended.
     :param rows: Acknowledged rows.
-    :param dark_s: From the end to the last light; NaN if none was seen.
     :param begun: Whether there was a run, with a name.
     :param resumed: Whether it had to be resumed.
     :param problems: Broken promises.
@@ -61,10 +60,14 @@ class Trial:
     instant: Instant
     seen: Seen
     rows: int = 0
-    dark_s: float = math.nan
     begun: bool = False
     resumed: bool = False
     problems: list[str] = field(default_factory=list)
+
+    @property
+    def dark_s(self) -> float:
+        """Get the real time in s from the end to the last light that was seen; NaN if none was."""
+        return self.seen.last_light_s - self.seen.died_s
 
     def __str__(self) -> str:
         place = f"{self.way} {self.seed}, {self.instant}; {self.rows} rows"
@@ -164,8 +167,6 @@ class KillTable:
 
 def _judge_the_bench(trial: Trial, way: Way, *, lit_at_last: bool) -> None:
     seen = trial.seen
-    if not math.isnan(seen.last_light_s):
-        trial.dark_s = seen.last_light_s - seen.died_s
     if seen.hit and trial.dark_s > way.within_s:
         trial.problems.append(f"the shutter was open for {trial.dark_s:.2f} s after the end")
     if lit_at_last:
