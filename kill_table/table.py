@@ -126,7 +126,7 @@ class KillTable:
         if seed % 2 == 0:
             return Instant(dice.random() * _BEYOND * self.reference.duration_s)
         rows = len(self.reference.keys)
-        return Instant(dice.random() * self.reference.row_s, rows=dice.randrange(rows))
+        return Instant(dice.random() * self.reference.row_s, rows=dice.randrange(rows) + 1)
 
     def _start(self) -> Terminal:
         folder = self._folder / f"{self._made:04d}"
