@@ -21,6 +21,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
+from labctl.store.checked_file import append_checksums
 from labctl.store.journal_format import encode_json, labelled_crc
 from labctl.store.layout import RECORD_FIELDS, RowLayout
 from labctl.store.source import SEALED_FORMAT, Axis, Event, Note, Result, RunSource
@@ -83,6 +84,7 @@ def write_run(path: Path, source: RunSource, status: str, results: Sequence[Resu
         process = _group(entry, "process", "NXcollection")
         for result in results:
             write_result(process, result)
+    append_checksums(path)
 
 
 def main_stream(source: RunSource) -> str | None:

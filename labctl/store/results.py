@@ -17,6 +17,7 @@ import h5py
 
 from labctl.clock import RealClock
 from labctl.errors import StorageError
+from labctl.store.checked_file import append_checksums
 from labctl.store.durable import replace, sync_file
 from labctl.store.journal_format import (
     PLAIN_WORD,
@@ -133,6 +134,7 @@ def _extend(sealed: Path, add_to_file: _Extension) -> None:
             shutil.copyfile(sealed, partial)
             with h5py.File(partial, "r+", libver=LIBRARY_VERSION) as file:
                 add_to_file(before, file)
+        append_checksums(partial)
         sync_file(partial)
         SealedReader(partial).close()
         replace(partial, sealed)

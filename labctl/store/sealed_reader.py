@@ -11,6 +11,7 @@ import h5py
 import numpy as np
 
 from labctl.errors import StorageError
+from labctl.store.checked_file import CheckedFile, has_checksums
 from labctl.store.journal_format import decode_mapping, labelled_crc
 from labctl.store.layout import RowLayout
 from labctl.store.source import SEALED_FORMAT, Axis, Event, Note, Result
@@ -32,16 +33,23 @@ class SealedReader:
         self.path = Path(path)
         if not self.path.is_file():
             raise StorageError(f"there is no run file {self.path.name}", where=str(self.path))
+        self._file: Any = None
+        self._bytes: CheckedFile | None = None
         self._open()
 
     def _open(self) -> None:
         with self._reading():
-            self._file = h5py.File(self.path, "r", locking="best-effort")
+            if has_checksums(self.path):
+                self._bytes = CheckedFile(self.path)
         try:
             with self._reading():
+                if self._bytes is not None:
+                    self._file = h5py.File(self._bytes, "r")
+                else:
+                    self._file = h5py.File(self.path, "r", locking="best-effort")
                 self._read_header()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     def _read_header(self) -> None:
@@ -147,10 +155,14 @@ class SealedReader:
     def refresh(self) -> None:
         """Open the file again: notes and results are added by replacing it."""
         self.close()
+        self._file = self._bytes = None
         self._open()
 
     def close(self) -> None:
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
+        if self._bytes is not None:
+            self._bytes.close()
 
     def __enter__(self) -> SealedReader:
         return self

@@ -277,7 +277,8 @@ def test_no_other_file_is_read(tmp_path: Path, make_run: MakeRun, kind: str, nam
 def with_unknown_filter(path: Path) -> None:
     """Let a column of a sealed file need a filter that only a plugin could bring."""
     with h5py.File(path, "r+") as file:
-        values = file["entry/data/signal_counts"][()]
+        column: Any = file["entry/data/signal_counts"]
+        values = column[()]
         del file["entry/data/signal_counts"]
         plan = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         plan.set_chunk(values.shape)
