@@ -39,7 +39,7 @@ from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.preflight import preflight, require
 from labctl.run.procedure import Record, Streams
-from labctl.run.provenance import instruments, resumption, run_header
+from labctl.run.provenance import instruments, resumption, run_header, watched
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.run.safe_program import can_harm, safety_roles
 from labctl.run.steering import Steering, read_alteration
@@ -268,6 +268,7 @@ class Engine:
         procedure.prepare(bench)
         procedure.begin(bench)
         self._declare(journal, procedure.streams(bench))
+        journal.event("watch", watched(bench), **self._times())
         conduct = self._conduct(bench)
         loop = procedure.make_loop(plan, bench, journal, self.clock, stop=self.stop, observer=self, conduct=conduct)
         try:

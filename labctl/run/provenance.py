@@ -103,6 +103,14 @@ def instruments(bench: Bench) -> dict[str, dict[str, Any]]:
     return described
 
 
+def watched(bench: Bench) -> dict[str, Any]:
+    """Get what every watch condition reads before the first light, and the conditions nobody can watch in this run."""
+    return {
+        "readings": [reading.as_dict() for reading in bench.watch.readings()],
+        "idle": [str(entry) for entry in bench.watch.idle],
+    }
+
+
 def provenance(configs: dict[str, str], calibrations: dict[str, str], seed: int) -> dict[str, Any]:
     """Collect versions, commit and uncommitted diff, the full text of all files, and the seed."""
     return {

@@ -61,8 +61,10 @@ def reach_uj_cm2(bench: BenchConfig) -> tuple[float, float]:
     law, limits = malus_law(bench), pump_limits(bench)
     if bench.pump is None:
         raise InputError(f"the bench {bench.name!r} has no [pump]", where=bench.file)
-    scale = bench.pump.pick_off_ratio * 1e6 / bench.pump.geometry().area_cm2
-    return law.minimum_j * scale * _EXTINCTION_MARGIN, min(law.maximum_j * scale, limits.fluence_uj_cm2)
+    geometry = bench.pump.geometry()
+    scale = bench.pump.pick_off_ratio * 1e6 / geometry.area_cm2
+    lowest = law.minimum_j * scale * _EXTINCTION_MARGIN
+    return lowest, min(law.maximum_j * scale, limits.highest_fluence_uj_cm2(geometry))
 
 
 def check_reach(fluences: Sequence[float], reach: tuple[float, float]) -> None:

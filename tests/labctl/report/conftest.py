@@ -75,7 +75,10 @@ def header(**changes: Any) -> dict[str, Any]:
             "expected_threshold_uj_cm2": "28.0 uJ/cm^2",
             "excitation": {"cross_section_cm2": "2.6e-14 cm^2"},
         },
-        "plan": {"max_points": 38, "stages": [{"name": "coarse", "max_points": 8}]},
+        "plan": {
+            "max_points": 38,
+            "stages": [{"name": "coarse", "max_points": 8}, {"name": "fine", "max_points": 30}],
+        },
         "provenance": {
             "versions": {"python": "3.11.9", "numpy": "2.4.0", "pyvisa": ""},
             "platform": "Linux",
