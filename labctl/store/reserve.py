@@ -16,6 +16,7 @@ import logging
 import os
 import shutil
 import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 from labctl.errors import StorageError
@@ -122,9 +123,12 @@ def is_full(error: Exception) -> bool:
 
 
 def used_bytes(journal: Path) -> int:
-    """The size of a journal with its log."""
-    log_file = journal.with_name(f"{journal.name}-wal")
-    return sum(path.stat().st_size for path in (journal, log_file) if path.exists())
+    """The size of a journal with its log; what cannot be looked at counts nothing: the next write tells why."""
+    size = 0
+    for path in (journal, journal.with_name(f"{journal.name}-wal")):
+        with suppress(OSError):
+            size += path.stat().st_size
+    return size
 
 
 def free_bytes(folder: Path) -> int:
