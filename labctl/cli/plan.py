@@ -99,11 +99,11 @@ def _end(expected: Expectation) -> datetime:
 
 def _show(name: str, checked: Preflight, state: list[tuple[str, str]], expected: Expectation | None) -> None:
     likely = {stage.name: stage for stage in expected.stages} if expected is not None else {}
+    is_measured = expected is not None and expected.is_measured
     headings = {"stage": "left", "points": "right", "time": "right", "light / s": "right", "at most": "right"}
     headings |= {"dose J/cm²": "right", "at most ": "right"}
-    show_table(
-        headings, [_stage_row(stage, likely.get(stage.name)) for stage in checked.plan.stages], f"plan of {name}"
-    )
+    rows = [_stage_row(stage, likely.get(stage.name), is_measured=is_measured) for stage in checked.plan.stages]
+    show_table(headings, rows, f"plan of {name}")
     if checked.quantities:
         headings = {
             "stage": "left",
@@ -128,17 +128,16 @@ def _in_columns(label: str, text: str) -> str:
     return textwrap.fill(f"{label:{_LABEL}} {text}", max(width, 2 * _LABEL), subsequent_indent=indent).rstrip()
 
 
-def _stage_row(stage: Stage, likely: StageExpectation | None) -> list[str]:
+def _stage_row(stage: Stage, likely: StageExpectation | None, *, is_measured: bool) -> list[str]:
     from labctl.report.wording import duration_text
 
-    points = f"≤ {stage.max_points}" if stage.adaptive else str(stage.max_points)
-    if likely is None:
-        return [stage.name, points, "", "", f"{stage.open_s:.3g}", "", f"{stage.dose_j_cm2:.3g}"]
-    if stage.adaptive:
-        points = f"{likely.points} ({points})"
-    time = duration_text(likely.duration_s)
-    light, dose = f"{likely.open_s:.3g}", f"{likely.dose_j_cm2:.3g}"
-    return [stage.name, points, time, light, f"{stage.open_s:.3g}", dose, f"{stage.dose_j_cm2:.3g}"]
+    most = f"≤ {stage.max_points}" if stage.adaptive else str(stage.max_points)
+    time = duration_text(likely.duration_s) if likely is not None else ""
+    points = light = dose = ""
+    if likely is not None and is_measured:
+        points = f"{likely.points} ({most})" if stage.adaptive else most
+        light, dose = f"{likely.open_s:.3g}", f"{likely.dose_j_cm2:.3g}"
+    return [stage.name, points or most, time, light, f"{stage.open_s:.3g}", dose, f"{stage.dose_j_cm2:.3g}"]
 
 
 def _quantity_row(quantity: SetQuantity) -> list[str]:
@@ -158,15 +157,15 @@ def _lines(checked: Preflight, expected: Expectation | None) -> list[tuple[str, 
     points, light, dose = f"at most {plan.max_points} points", f"at most {duration_text(plan.open_s)}", ""
     if expected is not None:
         preparing, total = duration_text(expected.start_up_s), duration_text(expected.duration_s)
-        points = f"{expected.points} expected, {points}"
-        light = f"{duration_text(expected.open_s)} on the sample, {light}"
-        dose = f"{expected.dose_j_cm2:.3g} J/cm² "
-        found.append(
-            ("duration", f"{total}, {preparing} of it preparation; begun now it ends {_end(expected):%a %H:%M}")
-        )
+        ends = f"{total}, {preparing} of it preparation; begun now it ends {_end(expected):%a %H:%M}"
+        found.append(("duration", ends if expected.duration_s else "not known"))
         found.append(("", f"known from: {expected.source}"))
         if expected.note:
             found.append(("", expected.note))
+    if expected is not None and expected.is_measured:
+        points = f"{expected.points} expected, {points}"
+        light = f"{duration_text(expected.open_s)} on the sample, {light}"
+        dose = f"{expected.dose_j_cm2:.3g} J/cm² "
     found += [("points", points), ("light", light)]
     limit = f"; limit of the spot {checked.dose_limit_j_cm2:.4g}" if checked.dose_limit_j_cm2 is not None else ""
     bound = f"at most {plan.dose_j_cm2:.3g} J/cm²"

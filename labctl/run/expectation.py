@@ -66,6 +66,11 @@ class Expectation:
     note: str = ""
 
     @property
+    def is_measured(self) -> bool:
+        """Get whether it was seen in a run; else points, light and dose are the bounds of the plan."""
+        return self.source != PLAN_ALONE
+
+    @property
     def points(self) -> int:
         """Get the number of points."""
         return sum(stage.points for stage in self.stages)
@@ -89,6 +94,7 @@ class Expectation:
         """The expectation as JSON-serialisable data."""
         return {
             "source": self.source,
+            "is_measured": self.is_measured,
             "note": self.note,
             "points": self.points,
             "duration_s": self.duration_s,

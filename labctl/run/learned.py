@@ -19,7 +19,7 @@ _NEWEST = 3
 _LOOKED_AT = 20
 """So many files are opened at most: a plan must not read the whole archive."""
 _DAYS = "[0-9]*-[0-9]*-[0-9]*"
-_DISTURBED = frozenset({"incident", "altered", "pause", "paused", "resume", "resumed", "gap", "skipped", "watch"})
+_DISTURBED = frozenset({"incident", "altered", "paused", "continued", "resumed", "skipped", "reference"})
 """Events of runs that took longer, or less, than they would have by themselves."""
 
 
