@@ -8,10 +8,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
@@ -26,7 +27,7 @@ from labctl.run import engine as engine_module
 from labctl.run import finish
 from labctl.run.endpoint import EndpointClient
 from labctl.run.engine import Engine
-from labctl.run.front import run_to_end
+from labctl.run.front import RunFront, run_to_end
 from labctl.run.guard_line import GuardLine
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Point
@@ -176,6 +177,47 @@ def test_ctrl_c_at_a_terminal(tmp_path: Path) -> None:
     assert os.waitstatus_to_exitcode(status) == 3, shown
     assert b"aborting (SIGINT)" in shown
     assert b"safe state confirmed" in shown
+
+
+@posix
+@pytest.mark.slow
+def test_a_terminal_that_is_closed(tmp_path: Path) -> None:
+    """The front can show nothing any more, but it still ends the run in order."""
+    import pty
+
+    command = [*LABCTL, "run", "fluence-sweep", "--bench", "simulated", "--virtual-time", "--out", str(tmp_path)]
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown = b""
+    while b"coarse" not in shown:
+        shown += os.read(terminal, 4096)
+    os.close(terminal)
+    os.waitpid(pid, 0)
+    deadline_s = time.monotonic() + 60
+    while not list(tmp_path.rglob("*.h5")):
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    (sealed,) = tmp_path.rglob("*.h5")
+    with open_run(sealed) as run:
+        assert run.status == "aborted"
+        assert run.events("safe_state")[-1].data["state"] == "confirmed"
+        assert "SIGHUP" in run.events("incident")[-1].data["reason"]
+
+
+def test_a_script_waits_for_the_safe_state_however_often_it_is_interrupted() -> None:
+    presses = iter([KeyboardInterrupt, KeyboardInterrupt, None])
+    waited: list[object] = []
+
+    def events() -> Iterator[dict[str, Any]]:
+        pressed = next(presses)
+        waited.append(pressed)
+        yield {"event": "phase"}
+        if pressed is not None:
+            raise pressed
+
+    RunFront.wait_ended(cast(RunFront, SimpleNamespace(events=events)))
+    assert waited == [KeyboardInterrupt, KeyboardInterrupt, None]
 
 
 @posix
