@@ -13,9 +13,10 @@ import pytest
 
 from labctl.bench.ledger import ExposureLedger
 from labctl.bench.light import ComingLight
+from labctl.config.bench import load_bench
 from labctl.config.locate import locate
 from labctl.errors import InputError
-from labctl.run.plan import Plan
+from labctl.run.plan import Plan, Stage
 from labctl.run.preflight import Preflight, preflight, require
 from labctl.run.request import RunRequest, prepare
 from labctl.run.set_quantities import SetQuantity, set_quantities
@@ -60,7 +61,6 @@ def test_all_reasons_come_at_once_and_nothing_is_opened_or_written(
     monkeypatch.setattr("labctl.transport.wire.open_wire", never)
     monkeypatch.setattr("labctl.transport.vendor.open_library", never)
     bench = real_bench(
-        ('pulse_energy = "5 uJ"', 'pulse_energy = "0.1 uJ"'),
         ('dose_per_spot = "200 J/cm^2"', 'dose_per_spot = "0.5 J/cm^2"'),
         ('disk_reserve = "200 MB"', 'disk_reserve = "100000000 MB"'),
         dated="2019-01-01",
@@ -68,7 +68,7 @@ def test_all_reasons_come_at_once_and_nothing_is_opened_or_written(
     # The window around 820 nm holds the pump line in second order.
     fluences = {"fluences": "100 uJ/cm^2, 200 uJ/cm^2", "centre_wavelength": "820 nm", "band": "790 nm, 850 nm"}
     found = check(tmp_path, bench, **fluences)
-    expected = ("limits.pulse_energy", "limits.dose_per_spot", "limits.disk_reserve", "days old", "order 2")
+    expected = ("limits.dose_per_spot", "limits.disk_reserve", "days old", "order 2")
     for reason in expected:
         assert [reason in text for text in found.refusals].count(True) == 1, (reason, found.refusals)
     with pytest.raises(InputError) as refused:
@@ -115,8 +115,11 @@ def test_limits_of_power_and_of_roles_count_too(tmp_path: Path, real_bench: Call
         ('disk_reserve = "200 MB"', 'disk_reserve = "200 MB"\naverage_power = "0.05 mW"'),
         ("[calibrations]", '[limits.roles.attenuator]\nangle = "60 deg"\n\n[calibrations]'),
     )
-    found = check(tmp_path, bench, fluences="20 uJ/cm^2, 40 uJ/cm^2")
-    assert [text for text in found.refusals if "limits.average_power" in text]
+    stage = Stage("listed", "points", 1, 1.0, ({},), {"fluence_uj_cm2": (20.0, 40.0)})
+    fluence, energy, power = set_quantities(Plan((stage,)), load_bench(bench))
+    assert (fluence.refusal, energy.refusal) == ("", "")
+    # 40 uJ/cm^2 on the stripe take 0.0752 uJ, at 1 kHz 0.0752 mW.
+    assert "up to 0.0752 mW, beyond the limit of 0.05 mW (limits.average_power" in power.refusal
     found = check(tmp_path, bench, "attenuator-calibration")
     assert [text for text in found.refusals if "limits.roles.attenuator.angle" in text]
 
