@@ -189,7 +189,9 @@ def main(request_file: str) -> int:
     prepared: PreparedRun | None = None
     problem = ""
     try:
-        prepared = prepare(RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8")))
+        request = RunRequest.model_validate_json(Path(request_file).read_text(encoding="utf-8"))
+        # A journal that is gone on with is in the hands of the engine; bench and procedure are all that is needed here.
+        prepared = prepare(request.model_copy(update={"resume": None, "sample": None}))
     except (LabctlError, OSError, ValueError) as error:
         problem = f"{type(error).__name__}: {error}"
     guard.say("ready")

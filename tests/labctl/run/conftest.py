@@ -106,10 +106,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Going]]:
     """Start a run; what still goes at the end of the test is killed."""
     runs: list[Going] = []
 
-    def begin(bench: str = "simulated", **fields: Any) -> Going:
+    def begin(bench: str = "simulated", *, request: RunRequest | None = None, **fields: Any) -> Going:
         fields.setdefault("virtual_time", True)
-        request = RunRequest(procedure="fluence-sweep", bench=bench, out=str(tmp_path / "runs"), **fields)
-        runs.append(Going(request))
+        asked = request or RunRequest(procedure="fluence-sweep", bench=bench, out=str(tmp_path / "runs"), **fields)
+        runs.append(Going(asked))
         return runs[-1]
 
     yield begin

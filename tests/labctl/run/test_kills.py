@@ -13,6 +13,7 @@ import pytest
 
 from labctl.processes import end_signals
 from labctl.run import front
+from labctl.run.stored_request import request_to_resume
 from labctl.store.run import open_run
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals")
@@ -89,6 +90,21 @@ def test_engine_killed_on_a_bench_in_its_process(start: Callable) -> None:
     with open_run(outcome["run"]) as stored:
         assert stored.status == "crashed"
         assert stored.count("dark") == 9, "every acknowledged point is there"
+
+
+@pytest.mark.slow
+def test_engine_of_a_resumed_run_killed_with_light_on(serve: Callable, start: Callable) -> None:
+    laboratory = serve()
+    run = start(laboratory.bench)
+    run.freeze_with_light_on(laboratory).kill()
+    earlier = run.end()
+    resumed = start(request=request_to_resume(earlier["run"]))
+    resumed.freeze_with_light_on(laboratory).kill()
+    assert wait_until_closed(laboratory, time.monotonic()) < SAFE_WITHIN_S
+    outcome = resumed.end()
+    assert_crashed_but_safe(outcome, "ended unexpectedly")
+    with open_run(outcome["run"]) as stored:
+        assert [event.data["state"] for event in stored.events("safe_state")] == ["confirmed", "confirmed"]
 
 
 @pytest.mark.slow
