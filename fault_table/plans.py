@@ -15,7 +15,8 @@ class Plan:
 
     :param every: Parameters of a short run with all stages: every transaction gets every fault.
     :param stride: Take only every so-many-th transaction of the short run, and the first of each command and stage. For
-        a run whose points are alike: choose it prime to the number of transactions of a point, and all have their turn.
+        a run whose points are alike, if they begin at all remainders of it: then every transaction of a point has its
+        turn in one of them.
     :param once: Parameters of a long run: of its transactions only those get faults whose command does not occur at
         the same stage of the short one; None for no such run.
     """
