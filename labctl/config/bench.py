@@ -108,7 +108,7 @@ class CalibrationsConfig(Table):
 class SafeStateConfig(Table):
     """What may stay on between runs."""
 
-    keep_on: Annotated[tuple[str, ...], Field(strict=False)] = ()
+    keep_on: Annotated[tuple[str, ...], Field(strict=False, max_length=100)] = ()
 
     @field_validator("keep_on", mode="after")
     @classmethod

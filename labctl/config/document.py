@@ -13,7 +13,8 @@ from labctl.config.fault import printable
 from labctl.config.toml_lines import Monstrous, TomlLines, dotted, scan_lines
 from labctl.errors import ConfigError, Problem
 
-MAX_BYTES = 1_000_000
+MAX_BYTES = 300_000
+"""A campaign of 1000 runs has some 200 kB."""
 MAX_SYNTAX_PROBLEMS = 20
 _LONGEST_QUANTITY_LINE = 120
 

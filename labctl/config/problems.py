@@ -19,6 +19,9 @@ from labctl.errors import Problem
 
 Model = TypeVar("Model", bound=BaseModel)
 
+MAX_PROBLEMS = 200
+"""Faults of a table that are told one by one: nobody reads more, and a file can hold 100,000."""
+
 _QUOTED = re.compile(r"'([^']*)'")
 _ABSENT = {"missing", "union_tag_not_found"}
 _KINDS = {
@@ -53,10 +56,16 @@ def check_table(
         return model.model_validate(data), []
     except ValidationError as error:
         details = _errors_behind_tags(model, data, error)
-    slips = {_slip(model, detail) for detail in details if detail["type"] == "extra_forbidden"}
+    told = details[:MAX_PROBLEMS]
+    slips = {_slip(model, detail) for detail in told if detail["type"] == "extra_forbidden"}
     problems: list[Problem] = []
-    for detail in details:
+    for number, detail in enumerate(details):
         path, field = _locate(model, detail)
+        if len(problems) >= MAX_PROBLEMS:
+            place = (*prefix, *path)
+            found = f"{len(details) - number} more faults from here on"
+            problems.append(Problem(file, lines.line_of(place), dotted(place), found, "none; mend those above first"))
+            break
         absent = detail["type"] in _ABSENT
         if absent and (not complete or path in slips):
             continue

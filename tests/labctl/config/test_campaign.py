@@ -103,3 +103,10 @@ def test_a_campaign_has_runs(text: str) -> None:
 def test_shipped_campaigns(name: str) -> None:
     assert isinstance(load_campaign(name), CampaignConfig)
     assert {"simulated-films"} <= set(list_shipped("campaigns"))
+
+
+def test_nobody_is_told_a_hundred_thousand_faults() -> None:
+    found = problems(GOOD + "".join(f"x{number} = 1\n" for number in range(5000)))
+    assert len(found) == 201
+    assert "4800 more faults" in found[-1].found
+    assert all(problem.line is not None for problem in found)
