@@ -7,6 +7,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 CALLS = (
@@ -79,6 +80,7 @@ def parse(text: str) -> list[Call]:
     return calls
 
 
+@cache
 def text_of(argument: str) -> bytes:
     """The bytes of a string argument, ``"\\x61\\x62"``."""
     if argument.endswith("..."):

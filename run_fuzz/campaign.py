@@ -10,13 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import psutil
 
 from run_fuzz.journals import mutate_journal
 from run_fuzz.originals import Originals
 from run_fuzz.sealed_files import mutate_sealed
 
 PATIENCE_S = 30.0
+"""Processor time for one mutant: how busy the computer is must not matter."""
+_WALL_PATIENCE_S = 600.0
 DEEP_EVERY = 20
 """Report and analysis take seconds: one of so many mutants of each form is put through them."""
 
@@ -58,7 +62,7 @@ class Worker:
         if process.stdin is None or process.stdout is None:
             raise RuntimeError("the worker has no pipes")
         process.stdin.write(json.dumps(work).encode() + b"\n")
-        ready, _, _ = select.select([process.stdout], [], [], PATIENCE_S)
+        ready = self._answered(process.stdout)
         line = process.stdout.readline() if ready else b""
         if line:
             answer = json.loads(line)
@@ -67,6 +71,18 @@ class Worker:
         code = process.returncode
         self._process = self._start()
         return ("crash", f"the process ended with {code}") if ready else ("hang", f"no answer in {PATIENCE_S:.0f} s")
+
+    def _answered(self, pipe: IO[bytes]) -> bool:
+        """Whether an answer, or the end of the process, comes within its time."""
+        times = psutil.Process(self._process.pid).cpu_times
+        before = times()
+        for _ in range(int(_WALL_PATIENCE_S)):
+            if select.select([pipe], [], [], 1.0)[0]:
+                return True
+            used = times()
+            if used.user + used.system - before.user - before.system > PATIENCE_S:
+                return False
+        return False
 
     def end(self) -> None:
         """Kill the process."""

@@ -11,7 +11,11 @@ from power_loss.trace import can_trace
 
 UNTRACEABLE = can_trace()
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(UNTRACEABLE), reason=UNTRACEABLE or "can trace")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(900),
+    pytest.mark.skipif(bool(UNTRACEABLE), reason=UNTRACEABLE or "can trace"),
+]
 
 
 def failed(images: list[Image]) -> list[Image]:
