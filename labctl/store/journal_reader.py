@@ -263,9 +263,10 @@ def read_summary(path: Path) -> tuple[str, dict[str, Any], int]:
         number = streams.get(header.get("default_stream"), streams.get("points", min(streams.values(), default=0)))
         query = "SELECT first + count FROM block WHERE stream=? ORDER BY seq DESC LIMIT 1"
         last = connection.execute(query, (number,)).fetchone()
+        count = int(last[0]) if last is not None else 0
     except (sqlite3.Error, TypeError, ValueError, LookupError, AttributeError, OverflowError, MemoryError) as error:
         raise storage_error(path, error, "the journal cannot be read") from error
     finally:
         connection.close()
     status = "crashed" if row[1] == "running" and not owned else row[1]
-    return status, header, int(last[0]) if last is not None else 0
+    return status, header, count
