@@ -34,7 +34,7 @@ _TO_END_S = 2700.0
 """Time it has in all: a warm camera may be part of it."""
 _GONE_S = 5.0
 _RECORD_LOOK_S = 0.2
-_SEALING_S = 10.0
+_SEALING_S = 30.0
 _MAKING_SAFE = "making safe"
 
 
@@ -126,14 +126,15 @@ def await_record(run: str, patience_s: float) -> dict[str, Any] | None:
                 report = safe_report(opened)
                 if report is not None:
                     give_up_s = give_up_s if found is not None else min(give_up_s, clock.now() + _SEALING_S)
-                    points = sum(opened.count(name) for name in opened.streams)
-                    found = {"run": str(opened.path), "status": opened.status, "points": points}
-                    found |= {"safe_state": report["state"], "safe_report": dict(report)}
+                    # Whoever records and seals owns the run meanwhile, which then looks as if it were going on.
+                    being_written = opened.status == "running"
+                    found = {"run": str(opened.path), "status": "crashed" if being_written else opened.status}
+                    found |= {"points": opened.points_done, "safe_state": report["state"], "safe_report": dict(report)}
+                    sealed = find_run(run).sealed
+                    if not being_written and sealed is not None and sealed.is_file():
+                        return {**found, "run": str(sealed)}
         except (StorageError, OSError) as error:
             log.debug("%s cannot be read just now: %s", run, error)
-        sealed = find_run(run).sealed
-        if found is not None and sealed is not None and sealed.is_file():
-            return {**found, "run": str(sealed)}
         if clock.now() > give_up_s:
             return found
         clock.sleep(_RECORD_LOOK_S)

@@ -17,6 +17,7 @@ from labctl.run import orphan
 from labctl.run.endpoint import Endpoint
 from labctl.run.orphan import Orphan, await_record, needs_care
 from labctl.store.journal import Journal
+from labctl.store.seal import seal
 
 posix = pytest.mark.skipif(os.name != "posix", reason="signals")
 CONFIRMED = {"state": "confirmed", "steps": []}
@@ -128,6 +129,24 @@ def test_the_front_reads_what_was_recorded(run: Path) -> None:
     assert found is not None
     assert (found["status"], found["safe_state"], found["points"]) == ("crashed", "confirmed", 0)
     assert found["run"].endswith(".journal")
+
+
+def test_who_is_just_recording_and_sealing_is_waited_for(run: Path) -> None:
+    journal = write_journal(run.with_suffix(".journal"), "endpoint", "safe_state")
+    begun, found = threading.Event(), []
+
+    def ask() -> None:
+        begun.set()
+        found.append(await_record(str(run), 30.0))
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert begun.wait(10)
+    journal.event("incident", {}, **WHEN)
+    journal.close()
+    seal(run.with_suffix(".journal"), run)
+    asking.join(40)
+    assert (found[0]["run"], found[0]["status"]) == (str(run), "crashed")
 
 
 def test_the_front_does_not_wait_for_ever(run: Path) -> None:
