@@ -191,7 +191,6 @@ class ToyInterlocks:
     """
 
     bench: ToyBench
-    clock: VirtualClock
     tick: Callable[[str], None]
     trips: dict[int, tuple[str, int]] = field(default_factory=dict)
     worsens: Tripped | None = None
@@ -200,7 +199,7 @@ class ToyInterlocks:
 
     def check(self) -> Tripped | None:
         self.tick("look")
-        action, self.left = self.trips.get(self.looks, ("", self.left))
+        action, self.left = self.trips.pop(self.looks, ("", self.left))
         self.looks += 1
         return tripped(action) if action else None
 
@@ -225,7 +224,7 @@ def tripped(action: Any) -> Tripped:
 class ToyStore:
     """The journal, with a kill or a full disk at a chosen moment.
 
-    :param at: Called with ``before`` and ``after`` of each record.
+    :param at: Told of each record before and after it is written.
     """
 
     def __init__(self, journal: Journal, at: Callable[[str], None]) -> None:
@@ -238,9 +237,9 @@ class ToyStore:
         self._at("appended")
 
     def event(self, kind: str, data: Mapping[str, Any], **times: float) -> None:
-        self._at(f"event {kind}")
+        self._at("event")
         self.journal.event(kind, data, **times)
-        self._at(f"written {kind}")
+        self._at("written")
 
     def commit(self) -> None:
         self.journal.commit()
@@ -279,9 +278,10 @@ class ToyRun:
         self.acknowledged: list[int] = []
         self.notices: list[tuple[str, Mapping[str, Any]]] = []
         self.sweep: ToySweep
-        self.interlocks: ToyInterlocks
+        self.interlocks = ToyInterlocks(self.bench, self.tick)
         self.loop: PointLoop
         self.ticks = 0
+        self.disk_is_full = False
         self.at_tick: dict[int, Callable[[], None]] = {}
         self.at_attempt: Callable[[Point], None] = lambda point: None
         self.trips: dict[int, tuple[str, int]] = {}
@@ -294,14 +294,17 @@ class ToyRun:
         self.ticks += 1
         if (act := self.at_tick.pop(self.ticks, None)) is not None:
             act()
+        if self.disk_is_full and what in {"append", "event"}:
+            self.disk_is_full = False
+            raise StorageError("the disk is full")
 
     def kill(self) -> None:
         """End the process here and now."""
-        raise Killed
+        raise Killed()
 
     def fill_disk(self) -> None:
-        """Fail the record that is about to be written."""
-        raise StorageError("the disk is full")
+        """Fail the next record that is about to be written."""
+        self.disk_is_full = True
 
     def part(self, *, away_s: float = 0.0, **conduct: Any) -> Ended:
         """Begin the run, or go on with it, until it ends in one way or another.
@@ -317,7 +320,9 @@ class ToyRun:
             self._parts += 1
             journal = self._journal(earlier)
             with self.clock.actor():
-                return self._ended(journal, earlier, conduct)
+                ended = self._ended(journal, earlier, conduct)
+        self.steering = Steering()
+        return ended
 
     def _journal(self, earlier: Earlier | None) -> Journal:
         if earlier is None:
@@ -336,7 +341,7 @@ class ToyRun:
         self.sweep.bench, self.sweep.clock, self.sweep.at_attempt = self.bench, self.clock, self.at_attempt
         self.sweep.recalled, self.sweep.altered = [], []
         self.sweep.acknowledge = lambda entry: self.acknowledged.append(entry.point.index)
-        self.interlocks = ToyInterlocks(self.bench, self.clock, self.tick, self.trips)
+        self.interlocks.trips = self.trips
         fields: dict[str, Any] = {
             "policy": FailurePolicy(wait_s=1.0),
             "keeper": self.bench,
@@ -368,6 +373,8 @@ class ToyRun:
             status, error = "aborted", aborted
         except LabctlError as failure:
             status, error = "failed", failure
+        if self.bench.is_open and status != "failed":
+            self.bench.wrongs.append(f"light is on when the run has {status}")
         self.bench.make_safe()
         times = {"t_s": self.loop.now_s, "wall_s": self.clock.wall()}
         if error is not None:
