@@ -80,7 +80,9 @@ class PreparedRun:
             return replace(plan, warnings=(*self.warnings, *plan.warnings))
         from labctl.run.earlier import require_same_course
 
-        require_same_course(self.earlier, plan)
+        # A plan that is refused may lack stages for the very reason that it is refused for: that one is to be told.
+        if not plan.refusals:
+            require_same_course(self.earlier, plan)
         return replace(self.earlier.remaining(), warnings=(*self.warnings, *plan.warnings), refusals=plan.refusals)
 
     @property
