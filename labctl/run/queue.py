@@ -112,7 +112,10 @@ def run_queue(
     :raises InputError: something is wrong with any run, or there is nothing to resume; nothing was started.
     """
     folder = check_folder(Path(out))
-    with QueueState(folder, _stem(campaign)) as state, _stop_asked() as stop_asked:
+    kept = QueueState(folder, _stem(campaign))
+    if resume and not kept.path.exists():
+        raise _nothing_to_resume(kept, campaign)
+    with kept as state, _stop_asked() as stop_asked:
         begun = _to_resume(state, campaign) if resume else None
         options = _options(begun, seed, virtual_time)
         runs = queued_runs(campaign, out=str(folder), **options)
@@ -133,13 +136,17 @@ def _stem(campaign: CampaignConfig) -> str:
 
 def _to_resume(state: QueueState, campaign: CampaignConfig) -> Round:
     if state.round is None:
-        raise InputError(
-            f"the campaign {campaign.name!r} was never begun here: there is nothing to resume",
-            where=str(state.path),
-            state="nothing was started",
-            todo="leave out --resume, or name the folder of its runs with --out",
-        )
+        raise _nothing_to_resume(state, campaign)
     return state.round
+
+
+def _nothing_to_resume(state: QueueState, campaign: CampaignConfig) -> InputError:
+    return InputError(
+        f"the campaign {campaign.name!r} was never begun here: there is nothing to resume",
+        where=str(state.path),
+        state="nothing was started",
+        todo="leave out --resume, or name the folder of its runs with --out",
+    )
 
 
 def _options(begun: Round | None, seed: int | None, virtual_time: bool) -> dict[str, Any]:

@@ -68,13 +68,15 @@ def test_shipped_files_of_a_wheel(tmp_path: Path) -> None:
         "import labctl.config.locate as l; from labctl.config.bench import load_bench;"
         "from labctl.config.sample import load_sample;"
         "print(l.shipped_folder('benches')); print(load_bench('simulated', check_drivers=False).name);"
-        "print(*[load_sample(name).sample.name for name in l.list_shipped('samples')])"
+        "print(*[load_sample(name).sample.name for name in l.list_shipped('samples')]);"
+        "from labctl.config.campaign import load_campaign; print(load_campaign('simulated-films').name)"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     run = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, capture_output=True, text=True
     )
-    folder, bench, samples = run.stdout.splitlines()
+    folder, bench, samples, campaign = run.stdout.splitlines()
     assert Path(folder) == tmp_path / "site" / "labctl" / "configs" / "benches"
     assert bench == "simulated"
     assert samples.split() == list_shipped("samples")
+    assert campaign == "simulated films"

@@ -293,6 +293,11 @@ def test_a_state_file_that_says_nonsense_is_refused(tmp_path: Path, line: bytes)
 def test_there_may_be_nothing_to_resume(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="never begun here"):
         work(tmp_path, Lab(), resume=True)
+    assert not (tmp_path / "runs").exists()
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "films.campaign.jsonl").write_bytes(b'{"event": "que')
+    with pytest.raises(InputError, match="never begun here"):
+        work(tmp_path, Lab(), resume=True)
 
 
 def test_what_was_begun_must_not_change(tmp_path: Path) -> None:
@@ -341,9 +346,8 @@ def test_a_run_beyond_the_limits_is_found_before_the_first_run(tmp_path: Path) -
     text = THREE.replace("averages = 2", 'fluences = "28, 5600 uJ/cm^2"')
     with pytest.raises(ConfigError) as caught:
         run_queue(load_campaign(write(tmp_path, text=text)), out=str(tmp_path / "runs"), run_one=Lab())
-    (problem,) = caught.value.problems
-    assert (problem.line, problem.key) == (9, "run[1]")
-    assert "5600" in problem.found and "limits.fluence" in problem.found
+    assert {(problem.line, problem.key) for problem in caught.value.problems} == {(9, "run[1]")}
+    assert any("5600" in problem.found and "limits.fluence" in problem.found for problem in caught.value.problems)
 
 
 def test_two_campaigns_do_not_share_a_state(tmp_path: Path) -> None:
