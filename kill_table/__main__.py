@@ -6,7 +6,7 @@ import argparse
 import os
 import sys
 
-from kill_table.table import kill_table, text_of
+from kill_table.table import Trial, kill_table, text_of
 from kill_table.ways import WAYS
 
 
@@ -18,7 +18,13 @@ def main() -> int:
     parser.add_argument("--others", type=int, default=10, help="runs of each other way")
     chosen = parser.parse_args()
     ways = list(WAYS) if chosen.way == "all" else [chosen.way]
-    trials = kill_table(ways, chosen.count, others=chosen.others)
+    trials: list[Trial] = []
+    try:
+        for trial in kill_table(ways, chosen.count, others=chosen.others):
+            trials.append(trial)
+            sys.stderr.write(f"{trial}\n")
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted; the table so far:\n")
     sys.stdout.write(text_of(trials) + "\n")
     return 1 if any(trial.problems for trial in trials) else 0
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 import random
 import statistics
-import sys
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -70,7 +68,9 @@ class Trial:
         return self.seen.last_light_s - self.seen.died_s
 
     def __str__(self) -> str:
-        place = f"{self.way} {self.seed}, {self.instant}; {self.rows} rows"
+        light = f"light for {self.dark_s:.2f} s" if self.seen.lit and self.seen.hit else "dark"
+        status = self.seen.outcome.get("status")
+        place = f"{self.way} {self.seed}, {self.instant}: {light}, {self.rows} rows, {status}"
         return "\n".join([place, *(f"    {problem}" for problem in self.problems)])
 
 
@@ -179,24 +179,18 @@ def _judge_the_bench(trial: Trial, way: Way, *, lit_at_last: bool) -> None:
         trial.problems.append(f"processes that did not end: {', '.join(seen.left)}")
 
 
-def kill_table(ways: Sequence[str], count: int, *, others: int | None = None) -> list[Trial]:
-    """End ``count`` runs in each way; returns the trials.
+def kill_table(ways: Sequence[str], count: int, *, others: int | None = None) -> Iterator[Trial]:
+    """End ``count`` runs in each way; gives the trials as they are made.
 
     :param others: As ``count``, for every way but the first.
     """
-    trials: list[Trial] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(TemporaryDirectory(prefix="kill-table-"))).resolve()
         server = LaboratoryServer(load_bench(BENCH), load_sample(SAMPLE), seed=0)
         table = KillTable(folder, Served(folder, stack.enter_context(server), raw=False))
         for number, name in enumerate(ways):
             for seed in range(count if number == 0 or others is None else others):
-                began_s = time.monotonic()
-                trial = table.trial(name, seed)
-                trials.append(trial)
-                took_s = time.monotonic() - began_s
-                sys.stderr.write(f"{trial} ({took_s:.1f} s; {trial.seen.outcome.get('status')})\n")
-    return trials
+                yield table.trial(name, seed)
 
 
 def text_of(trials: Sequence[Trial]) -> str:
