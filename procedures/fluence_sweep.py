@@ -54,10 +54,10 @@ from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
     RETAKES,
     PointLight,
-    check_reach,
     dark_stage,
     fine_stage,
     listed_stage,
+    reach_refusals,
     reach_uj_cm2,
     scatter_stage,
 )
@@ -170,12 +170,13 @@ class FluenceSweep(SweepProcedure):
         self.filter = chosen.name if chosen is not None else None
         fluences = self._first_fluences()
         reach = reach_uj_cm2(bench)
-        check_reach(fluences, reach)
+        unreachable = reach_refusals(fluences, reach)
         meter_s = meter_reading_s(bench, pulses)
         stages = [dark_stage(ladder, self.dark_frames)]
         if self.scatter_frames:
             stages.append(scatter_stage(min(self._middle_uj_cm2(), reach[1]), ladder, self.scatter_frames, meter_s))
-        stages += self._emission_stages(fluences, reach, PointLight.of(ladder, self.averages, meter_s, rate_hz))
+        light = PointLight.of(ladder, self.averages, meter_s, rate_hz)
+        stages += self._emission_stages(fluences, reach, light, with_fine=not unreachable)
         warnings = [
             *order_warnings(self.order),
             *listed_warnings(self.fluences),
@@ -184,7 +185,7 @@ class FluenceSweep(SweepProcedure):
             *operator_warnings(self.scatter_frames, simulated=needs_laboratory(bench)),
         ]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
-        return Plan(tuple(stages), start_up_s, tuple(warnings), tuple(without_line))
+        return Plan(tuple(stages), start_up_s, tuple(warnings), (*without_line, *unreachable))
 
     def spectral_window(self, bench: BenchConfig) -> SpectralWindow | None:
         """The window around the centre wavelength, with the filter of the sweep."""
@@ -473,13 +474,13 @@ class FluenceSweep(SweepProcedure):
         return spectrum.total_exposure_s * self._bench.pump.repetition_rate_hz
 
     def _emission_stages(
-        self, fluences: tuple[float, ...], reach: tuple[float, float], light: PointLight
+        self, fluences: tuple[float, ...], reach: tuple[float, float], light: PointLight, *, with_fine: bool
     ) -> list[Stage]:
         if self.fluences is not None:
             stages = [listed_stage("listed", self._settings(fluences), light)]
         else:
             stages = [listed_stage("coarse", self._settings(fluences), light)]
-            if self.fine_points:
+            if self.fine_points and with_fine:
                 # A threshold at the top of the coarse pass asks for fluences beyond it.
                 top = min(reach[1], FINE_RANGE[1] * max(fluences))
                 stages.append(fine_stage(self.fine_points, (reach[0], top), light))

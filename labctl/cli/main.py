@@ -88,14 +88,23 @@ def plan(
     sample: SampleOption = None,
     out: OutOption = "runs",
     spot: Annotated[str, typer.Option(help="Name of the spot on the sample.")] = "1",
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Seed of the simulated laboratory; one that does not drift if not given.")
+    ] = None,
+    rehearsal: Annotated[
+        bool, typer.Option("--rehearsal/--no-rehearsal", help="Rehearse on emulators what the run takes.")
+    ] = True,
+    live: Annotated[
+        bool, typer.Option("--live", help="Open the instruments to ask how they stand; nothing is started.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Preflight only: points, duration, limits, dose, disk, calibrations; nothing is opened."""
+    """Preflight only: points, duration, limits, dose, disk, calibrations, warm-up; nothing is moved."""
     from labctl.cli.plan import show_plan
     from labctl.cli.run import make_request
 
-    request = make_request(procedure, bench, sets, sample=sample, out=out, spot=spot, seed=0, virtual_time=False)
-    raise typer.Exit(show_plan(request, as_json=as_json))
+    request = make_request(procedure, bench, sets, sample=sample, out=out, spot=spot, seed=seed or 0)
+    raise typer.Exit(show_plan(request, as_json=as_json, rehearsal=rehearsal, live=live, seed=seed))
 
 
 @app.command()

@@ -50,8 +50,9 @@ def show_plan(
         checked = replace(checked, refusals=(*checked.refusals, unreached))
     expected = _expected(prepared, checked, rehearsal=rehearsal, seed=seed)
     if as_json:
-        print_json(_as_json(prepared, checked, state, expected))
-        return 2 if checked.refusals else 0
+        code = 2 if checked.refusals else 0
+        print_json({**_as_json(prepared, checked, state, expected), "exit": code})
+        return code
     if checked.plan.stages:
         _show(prepared.procedure.NAME, checked, _state_lines(state, unreached), expected)
     require(checked)

@@ -37,9 +37,10 @@ def verdict_of(answer: Mapping[str, Any]) -> Verdict:
 
 def _plan_lines(answer: Mapping[str, Any]) -> list[str]:
     plan = answer["plan"]
-    lines = [f"at most {plan['max_points']} points, about {duration_text(plan['duration_s'])}"]
-    if plan["start_up_s"]:
-        lines[0] += f" ({duration_text(plan['start_up_s'])} of it before the first)"
+    expected = answer.get("expected") or plan
+    lines = [f"at most {plan['max_points']} points, about {duration_text(expected['duration_s'])}"]
+    if expected["start_up_s"]:
+        lines[0] += f" ({duration_text(expected['start_up_s'])} of it before the first)"
     if plan["open_s"]:
         lines.append(f"light on the sample for at most {duration_text(plan['open_s'])}")
     if plan["dose_j_cm2"]:

@@ -32,6 +32,7 @@ from labctl.run.earlier import Earlier
 from labctl.run.endpoint import Endpoint
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
+from labctl.run.learned import past_runs
 from labctl.run.light import EVENT as LIGHT
 from labctl.run.light import RunLight, settle_dead_run
 from labctl.run.operator import PATIENCE_S, OperatorDesk
@@ -43,6 +44,7 @@ from labctl.run.provenance import instruments, resumption, run_header, watched
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.run.safe_program import can_harm, safety_roles
 from labctl.run.steering import Steering, read_alteration
+from labctl.run.time_left import paced_stages
 from labctl.store.journal import Journal
 from labctl.store.naming import RunPaths, allocate_run, paths_of
 from labctl.store.notices import in_words, warnings_of
@@ -183,13 +185,13 @@ class Engine:
         return journal
 
     def _say_started(self, outcome: Outcome, plan: Plan) -> None:
-        stages = {stage.name: {"max_points": stage.max_points, "point_s": stage.point_s} for stage in plan.stages}
+        stages, start_up_s = paced_stages(plan, past_runs(self.prepared, plan))
         started = {
             "run": outcome.run,
             "simulated": outcome.simulated,
             "virtual_time": self.clock.virtual,
             "stages": stages,
-            "start_up_s": plan.start_up_s,
+            "start_up_s": start_up_s,
         }
         self.guard.say("started", endpoint=self._endpoint.address, **started)
         self._publish_now("started", **started)

@@ -67,16 +67,16 @@ def reach_uj_cm2(bench: BenchConfig) -> tuple[float, float]:
     return lowest, min(law.maximum_j * scale, limits.highest_fluence_uj_cm2(geometry))
 
 
-def check_reach(fluences: Sequence[float], reach: tuple[float, float]) -> None:
-    """Refuse fluences that cannot be set; raises InputError that names the range of the bench."""
+def reach_refusals(fluences: Sequence[float], reach: tuple[float, float]) -> list[str]:
+    """Get the reason against fluences that cannot be set, with the range of the bench; empty if all can be."""
     outside = [value for value in fluences if not reach[0] <= value <= reach[1]]
-    if outside:
-        raise InputError(
-            f"{len(outside)} of {len(fluences)} fluences cannot be set: {min(outside):.4g} to {max(outside):.4g}"
-            f" uJ/cm^2; the bench gives {reach[0]:.4g} to {reach[1]:.4g} uJ/cm^2",
-            where="attenuator calibration and limits.fluence of the bench",
-            todo="choose other fluences or another expected-threshold, or change the neutral-density filter",
-        )
+    if not outside:
+        return []
+    return [
+        f"{len(outside)} of {len(fluences)} fluences cannot be set: {min(outside):.4g} to {max(outside):.4g} uJ/cm^2;"
+        f" attenuator calibration and limits of the bench give {reach[0]:.4g} to {reach[1]:.4g} uJ/cm^2: choose other"
+        " fluences or another expected-threshold, or change the neutral-density filter"
+    ]
 
 
 def dark_stage(ladder: ExposureLadder, frames: int) -> Stage:

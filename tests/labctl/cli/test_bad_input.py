@@ -58,7 +58,6 @@ ARGUMENTS = [
     pytest.param([*PLAN, "--set", "expected-threshold=28"], "unit", id="value without unit"),
     pytest.param([*PLAN, "--set", "averages"], "NAME=VALUE", id="no value"),
     pytest.param([*PLAN, "--set", "averages=3", "--set", "averages=4"], "a second time", id="twice"),
-    pytest.param([*PLAN, "--set", "fluences=10, 20, 5000 uJ/cm^2"], "cannot be set", id="fluence"),
     pytest.param(["demo", "--seed", "-1"], "--seed", id="negative seed"),
     pytest.param(["demo", "--seed", "9" * 30], "seed", id="huge seed"),
     pytest.param(["nonsense"], "nonsense", id="command"),
@@ -82,6 +81,17 @@ def test_faults_of_a_command_line(labctl, arguments, named):
     assert for_people.out == ""
     assert named in for_people.err
     assert "Traceback" not in for_people.err + as_object.err
+
+
+def test_a_plan_beyond_the_reach_of_the_bench_is_shown_and_refused(labctl):
+    arguments = [*PLAN, "--set", "fluences=10, 20, 5000 uJ/cm^2"]
+    as_object = labctl(*arguments, "--json")
+    assert (as_object.code, as_object.json["exit"]) == (2, 2)
+    unreachable, beyond_the_limit = as_object.json["refusals"][:2]
+    assert "cannot be set" in unreachable and "limits.fluence" in beyond_the_limit
+    for_people = labctl(*arguments)
+    assert for_people.code == 2 and "listed" in for_people.out
+    assert unreachable in for_people.err and beyond_the_limit in for_people.err
 
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]], ids=["foreground", "detached"])
