@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from labctl.errors import ConfigError, InputError, LabctlError, Problem
+from labctl.installed import entry_points
 from labctl.run.policy import FailurePolicy
 from labctl.store.windows_names import check_names
 
