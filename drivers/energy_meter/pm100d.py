@@ -158,9 +158,10 @@ class PM100D(ThorlabsPM100USB):
     def range_j(self) -> float:
         """Control the measuring range in J (full scale).
 
-        Setting has the meter choose its next range that holds ``value``; raises InstrumentError if it has none.
+        Setting has the meter choose its next range that holds ``value``; raises InstrumentError if it has none, and
+        when read if it is no longer the one that was set.
         """
-        return self._number(f"{_RANGE}?")
+        return self._require(_RANGE) if _RANGE in self._settings else self._number(f"{_RANGE}?")
 
     @range_j.setter
     def range_j(self, value: float) -> None:
@@ -253,7 +254,7 @@ class PM100D(ThorlabsPM100USB):
             with self.adapter.seize():
                 if self._out_of_step:
                     self._synchronise()
-                state = f"wavelength {self.wavelength_nm:g} nm, range {self.range_j:g} J"
+                state = f"wavelength {self.wavelength_nm:g} nm, range {self._number(f'{_RANGE}?'):g} J"
                 return [SafeStep(action, True, f"{_RANGE}? answered {self.adapter.last.received}: {state}")]
         except (LabctlError, OSError) as error:
             return [SafeStep(action, False, str(error))]
@@ -367,14 +368,19 @@ class PM100D(ThorlabsPM100USB):
     def _require_settings(self) -> None:
         if _WAVELENGTH not in self._settings:
             raise self._error("the calibration wavelength was not set", todo="set wavelength_nm before measuring")
-        for header, expected in self._settings.items():
-            found = self._number(f"{header}?")
-            if not math.isclose(found, expected, rel_tol=1e-6):
-                raise self._error(
-                    f"{header} stands at {found:g} instead of {expected:g}: the meter was switched off, or set by hand",
-                    state="readings since the last point are in doubt",
-                    todo="start the instrument up again, set wavelength and range, zero it",
-                )
+        for header in self._settings:
+            self._require(header)
+
+    def _require(self, header: str) -> float:
+        """Get a number that was set; raises InstrumentError if it is not what it was."""
+        found, expected = self._number(f"{header}?"), self._settings[header]
+        if not math.isclose(found, expected, rel_tol=1e-6):
+            raise self._error(
+                f"{header} stands at {found:g} instead of {expected:g}: the meter was switched off, or set by hand",
+                state="readings since the last point are in doubt",
+                todo="start the instrument up again, set wavelength and range, zero it",
+            )
+        return found
 
     def _read_blocks(self, count: int) -> list[float]:
         replies = [self._read_block().strip() for _ in range(count)]

@@ -149,6 +149,8 @@ class PumpBeam:
         """
         self._shut()
         self.meter.wavelength_nm = self.wavelength_nm
+        # The meter may have been switched off since.
+        self._range_j = math.nan
         if self._malus is None:
             self._choose_range(self.meter.largest_range_j)
         else:

@@ -481,6 +481,14 @@ def test_an_unknown_energy_finds_its_range_from_the_largest_down(energy_j: float
     assert energy_j <= toys.meter.range_j <= max(32 * energy_j, 1e-7)
 
 
+def test_a_meter_that_was_started_anew_is_told_its_range_again() -> None:
+    toys = Toys()
+    toys.pump.prepare()
+    del toys.log[:]
+    toys.pump.prepare()
+    assert toys.log[-2:] == ["range 0.0001", "zero"]
+
+
 def test_a_range_that_the_meter_did_not_take_is_asked_for_again() -> None:
     toys = Toys()
     toys.pump.prepare()
