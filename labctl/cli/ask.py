@@ -92,7 +92,11 @@ def _repeated(asked: Asked, run: str, policy: FailurePolicy | None) -> RunReques
 
 def _refuse(asked: Asked, option: str, names: tuple[str, ...]) -> None:
     """Refuse what the run itself decides."""
-    given = [f"--{name.removesuffix('s').replace('_', '-')}" for name in names if getattr(asked, name)]
+    given = [
+        f"--{name.removesuffix('s').replace('_', '-')}"
+        for name in names
+        if getattr(asked, name) not in (None, (), False)
+    ]
     if given:
         raise InputError(
             f"{', '.join(given)} cannot be given with {option}: the run has them already",

@@ -75,7 +75,11 @@ def ask_engine(run: str, command: str, **data: Any) -> dict[str, Any]:
     """Send a command to the engine of a run that goes, and return its answer; raises InputError."""
     with open_run(_existing(run)) as opened:
         if opened.status != "running":
-            raise InputError(f"the run is not going: it is {opened.status}", where=str(opened.path))
+            raise InputError(
+                f"the run is not going: it is {opened.status}",
+                where=str(opened.path),
+                todo="`labctl runs DIR` lists those that go; `labctl run --resume RUN` goes on with one that broke off",
+            )
         answer = _ask(opened, command, **data)
     if answer is None or "error" in answer:
         raise InputError(

@@ -139,8 +139,12 @@ def _simulated_bench(header: Mapping[str, Any], text: str) -> BenchConfig | None
 
 
 def _header(path: str) -> dict[str, Any]:
+    from labctl.store.naming import find_run
     from labctl.store.run import open_run
 
+    files = find_run(path)
+    if not any(file is not None and file.is_file() for file in (files.journal, files.sealed)):
+        raise InputError(f"there is no run {path}", where="--again", todo="`labctl runs DIR` lists what there is")
     with open_run(path) as run:
         return run.header
 
