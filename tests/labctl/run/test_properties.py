@@ -21,12 +21,14 @@ from hypothesis import strategies as st
 from labctl.bench.bench import Bench
 from labctl.errors import InstrumentError
 from labctl.run.engine import Engine, GuardLine
-from labctl.run.plan import Plan, Point, Stage
+from labctl.run.outcome import Outcome
+from labctl.run.plan import Plan, Point
 from labctl.run.policy import FailurePolicy
+from labctl.run.procedure import Acknowledged
 from labctl.run.request import RunRequest, prepare
 from labctl.run.steering import Alteration
 from labctl.run.stored_request import request_to_resume
-from labctl.sim.faults import WIRE_KINDS, Fault, Kind, Transaction, injected
+from labctl.sim.faults import Fault, Kind, Transaction, injected
 from labctl.store.run import Run, open_run
 from tests.labctl.run.toy_run import ToyRun, adaptive, listed, scheduled, signal_at
 
@@ -172,13 +174,13 @@ def assert_nothing_acknowledged_is_lost(run: ToyRun) -> None:
 
 def assert_as_planned(stored: Run, plan: Plan, run: ToyRun) -> None:
     """The set-points are those of the journalled stages, each measured at one place only, whatever came between."""
-    stages = {event.data["name"]: event.data for event in stored.events("stage")}
+    stages = {entry.data["name"]: entry.data for entry in stored.events("stage")}
     planned: dict[int, float] = {}
     for stage in plan.stages:
         data = stages[stage.name]
         assert data["first"] == len(planned), "points are numbered through"
         planned |= {len(planned) + number: point["x_mm"] for number, point in enumerate(data["points"])}
-    skipped = [event.data["point"] for event in stored.events("skipped")]
+    skipped = [entry.data["point"] for entry in stored.events("skipped")]
     points = stored.column("point", "points").tolist()
     assert sorted(points + skipped) == sorted(planned)
     assert points == sorted(points), "rows commit in the order of the plan"
@@ -187,8 +189,8 @@ def assert_as_planned(stored: Run, plan: Plan, run: ToyRun) -> None:
     signals = stored.column("signal_counts", "points").tolist()
     assert signals == [signal_at(x_mm[point]) for point in points]
     essential = {stage.name for stage in plan.stages if stage.essential}
-    for event in stored.events("skipped"):
-        assert event.data["stage"] not in essential or "its time went by" in event.data["why"]
+    for skip in stored.events("skipped"):
+        assert skip.data["stage"] not in essential or "its time went by" in skip.data["why"]
     for _, index, _, place in run.only("measure"):
         assert place == {"x_mm": planned[index]}, "no attempt was made anywhere else"
     if not skipped and not stored.events("altered"):
@@ -197,8 +199,6 @@ def assert_as_planned(stored: Run, plan: Plan, run: ToyRun) -> None:
 
 def uninterrupted(plan: Plan, run: ToyRun) -> list[Point]:
     """The points of a run to which nothing happens."""
-    from labctl.run.procedure import Acknowledged
-
     rows: list[Acknowledged] = []
     for stage in plan.stages:
         chosen = stage.settings if stage.settings is not None else run.sweep.next_settings(stage, tuple(rows))
@@ -213,5 +213,124 @@ def assert_in_order(stored: Run) -> None:
         for stream in ("points", "reference"):
             times = stored.column(name, stream).tolist()
             assert times == sorted(times)
-        of_events = [getattr(event, name) for event in stored.events()]
+        of_events = [getattr(entry, name) for entry in stored.events()]
         assert of_events == sorted(of_events)
+
+
+SWEEP = {
+    "fluences": "5, 10, 20 uJ/cm^2",
+    "return_points": 1,
+    "averages": 1,
+    "pulses": 20,
+    "dark_frames": 1,
+    "scatter_frames": 1,
+    "exposure_max": "0.1 s",
+}
+LAST_TRANSACTION = 400
+LAST_POINT = 10
+
+
+class NoGuard(GuardLine):
+    """A line to nobody."""
+
+    def say(self, kind: str, **data: Any) -> None:
+        pass
+
+
+class Sweeping(Engine):
+    """An engine that ends its run after the given numbers of points of all its parts."""
+
+    def __init__(self, request: RunRequest, aborts: set[int]) -> None:
+        super().__init__(prepare(request), NoGuard())
+        self._aborts = aborts
+
+    def done(self, point: Point, record: Any, done: int) -> None:
+        super().done(point, record, done)
+        if done in self._aborts:
+            self._aborts.discard(done)
+            self.abort("the test has seen enough")
+
+
+def sweep_part(request: RunRequest, aborts: set[int], faults: dict[int, Kind], begun: int) -> tuple[Outcome, int]:
+    """Carry out a part of a sweep; get what came of it, and the number of transactions until then.
+
+    Whatever it says of the safe state, the emulator of the shutter is asked as well.
+    """
+    count = begun
+    open_at_the_end: list[bool] = []
+    close = Bench.close
+
+    def suffer(transaction: Transaction) -> Fault | None:
+        nonlocal count
+        count = begun + transaction.number
+        kind = faults.pop(count, None)
+        return Fault(kind) if kind in transaction.kinds else None
+
+    def look_and_close(bench: Bench) -> None:
+        assert bench.laboratory is not None
+        open_at_the_end.append(bool(bench.laboratory.state()["shutter_open"]))
+        close(bench)
+
+    # The journal tells all; sealing and reporting take longer than the sweep.
+    with (
+        injected(suffer),
+        mock.patch.object(Bench, "close", look_and_close),
+        mock.patch("labctl.run.engine.finish"),
+    ):
+        outcome = Sweeping(request, aborts).run()
+    if outcome.safe_state == "confirmed":
+        assert not any(open_at_the_end), "the shutter is open, and the report says that it is not"
+    return outcome, count + 1
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(
+    st.dictionaries(st.integers(0, LAST_TRANSACTION), st.sampled_from(list(Kind)), min_size=1, max_size=4),
+    st.sets(st.integers(1, LAST_POINT), max_size=2),
+    policies,
+)
+def test_a_sweep_whose_instruments_fail_at_random(
+    faults: dict[int, Kind], aborts: set[int], policy: FailurePolicy
+) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        request = RunRequest(
+            procedure="fluence-sweep",
+            parameters=SWEEP,
+            bench="simulated",
+            out=folder,
+            virtual_time=True,
+            on_failure=policy,
+        )
+        outcome, count = sweep_part(request, aborts, faults, 0)
+        parts = 1
+        while outcome.status != "finished":
+            assert parts < MOST_PARTS, outcome.error
+            assert outcome.error is not None
+            again = request_to_resume(outcome.run)
+            outcome, count = sweep_part(again, aborts, faults, count)
+            parts += 1
+        event(f"{parts} parts, {len(faults)} faults left")
+        with open_run(Path(outcome.run).with_suffix(".journal")) as stored:
+            assert_each_point_once(stored)
+            assert_times_ascend(stored)
+
+
+def assert_each_point_once(stored: Run) -> None:
+    planned: dict[int, dict[str, Any]] = {}
+    for entry in stored.events("stage"):
+        planned |= {entry.data["first"] + number: point for number, point in enumerate(entry.data["points"])}
+    streams = [name for name in stored.streams if name != "reference"]
+    points = [int(point) for name in streams for point in stored.column("point", name)]
+    skipped = [entry.data["point"] for entry in stored.events("skipped")]
+    assert sorted(points + skipped) == sorted(planned)
+    places = zip(stored.column("point", "points"), stored.column("fluence_set_uj_cm2", "points"), strict=True)
+    assert all(place == planned[int(point)]["fluence_uj_cm2"] for point, place in places)
+    assert {planned[index]["fluence_uj_cm2"] for index in planned if "fluence_uj_cm2" in planned[index]} >= {5, 10, 20}
+
+
+def assert_times_ascend(stored: Run) -> None:
+    for stream in stored.streams:
+        times = stored.column("t_s", stream).tolist()
+        assert times == sorted(times)

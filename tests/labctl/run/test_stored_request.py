@@ -153,7 +153,7 @@ def test_a_run_that_does_not_say_what_was_asked_for(tmp_path: Path, header: dict
 
 @pytest.mark.parametrize("make", [request_again, request_to_resume])
 def test_a_run_that_is_not_there(tmp_path: Path, make: Callable[[str], RunRequest]) -> None:
-    with pytest.raises(LabctlError, match="nothing"):
+    with pytest.raises(InputError, match="nothing"):
         make(str(tmp_path / "nothing.h5"))
 
 
