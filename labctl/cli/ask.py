@@ -92,10 +92,12 @@ def _repeated(asked: Asked, run: str, policy: FailurePolicy | None) -> RunReques
 
 def _refuse(asked: Asked, option: str, names: tuple[str, ...]) -> None:
     """Refuse what the run itself decides."""
+    # A seed of 0 is given, too.
+    values = {name: getattr(asked, name) for name in names}
     given = [
         f"--{name.removesuffix('s').replace('_', '-')}"
-        for name in names
-        if getattr(asked, name) not in (None, (), False)
+        for name, value in values.items()
+        if value is not None and value is not False and value != ()
     ]
     if given:
         raise InputError(
