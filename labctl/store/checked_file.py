@@ -41,11 +41,12 @@ class CheckedFile(io.RawIOBase):
 
     def __init__(self, path: Path) -> None:
         super().__init__()
+        self._descriptor = -1
         self._descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         try:
             self._read_table()
         except BaseException:
-            os.close(self._descriptor)
+            self.close()
             raise
         self._good: set[int] = set()
         self._position = 0
@@ -88,8 +89,10 @@ class CheckedFile(io.RawIOBase):
         return stop - start
 
     def close(self) -> None:
-        if not self.closed:
-            os.close(self._descriptor)
+        # The number of a closed descriptor soon belongs to another file: it is closed once, also when this is collected.
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
         super().close()
 
     def _check(self, number: int) -> None:

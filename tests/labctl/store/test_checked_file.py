@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,6 +61,9 @@ def test_a_damaged_table_is_an_error(tmp_path: Path, place: int) -> None:
     path.write_bytes(data)
     with pytest.raises(OSError, match="table"):
         CheckedFile(path)
+    with path.open("rb") as other:  # it gets the number of the descriptor that was closed
+        gc.collect()
+        assert other.read(1)
 
 
 def test_every_byte_of_a_sealed_file_is_protected(tmp_path: Path, make_run: MakeRun) -> None:
