@@ -89,7 +89,7 @@ class CheckedFile(io.RawIOBase):
         return stop - start
 
     def close(self) -> None:
-        # The number of a closed descriptor soon belongs to another file: it is closed once, also when this is collected.
+        # Once only, also when this is collected: the number of a closed descriptor soon belongs to another file.
         descriptor, self._descriptor = self._descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
