@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import peers, point_loop, processes, simulation, storage
+from benchmarks import overhead, peers, point_loop, processes, simulation, storage
 from labctl.store.seal import seal
 
 
@@ -26,6 +26,7 @@ class Extent:
     :param helps: Processes of ``labctl --help``.
     :param demos: Processes of ``labctl demo``.
     :param sweep: Points of the scalar sweep in each framework.
+    :param exposures: Points of 100 ms of light, with guard and journal and without.
     """
 
     points: int
@@ -35,10 +36,13 @@ class Extent:
     helps: int
     demos: int
     sweep: int
+    exposures: int
 
 
-FULL = Extent(points=500, repeats=15, rows=1_000_000, memory_points=100_000, helps=10, demos=3, sweep=2000)
-QUICK = Extent(points=200, repeats=5, rows=100_000, memory_points=20_000, helps=3, demos=1, sweep=200)
+FULL = Extent(
+    points=500, repeats=15, rows=1_000_000, memory_points=100_000, helps=10, demos=3, sweep=2000, exposures=200
+)
+QUICK = Extent(points=200, repeats=5, rows=100_000, memory_points=20_000, helps=3, demos=1, sweep=200, exposures=25)
 
 
 @dataclass(frozen=True)
@@ -101,6 +105,17 @@ def process_lines(directory: Path, extent: Extent) -> Iterator[Line]:
     yield Line("guard, resident memory", f"{memory_mb:.1f} MB")
 
 
+def overhead_lines(directory: Path, extent: Extent) -> Iterator[Line]:
+    """What guard and journal add to a sweep."""
+    found = overhead.overhead(directory, extent.exposures, min(extent.repeats, 5) if extent is FULL else 1)
+    yield Line("a point of 100 ms of light, bare", f"{found.bare_s * 1e3:.2f} ms")
+    guarded = f"{found.guarded_s * 1e3:.2f} ms"
+    yield Line("the same, with guard, journal and ledger", guarded, f"{found.share:+.2%} of bare", "< +1 %")
+    yield Line("of that, processor time of the engine", "", f"{found.processor_share:+.2%} of bare")
+    yield Line("a commit of bare SQLite meanwhile", f"{found.commit_s * 1e3:.2f} ms")
+    yield Line("processor time of the guard", f"{found.guard_s_per_min * 1e3:.0f} ms/min")
+
+
 def main() -> None:
     """Measure and print, each group as soon as it is known."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
@@ -114,7 +129,7 @@ def main() -> None:
     )
     print(f"{'':46} {'measured':>18}   {'ratio':20} target")
     with tempfile.TemporaryDirectory(dir=arguments.directory) as name:
-        folders = [Path(name) / kind for kind in ("rates", "storage", "processes")]
+        folders = [Path(name) / kind for kind in ("rates", "storage", "processes", "overhead")]
         for folder in folders:
             folder.mkdir()
         groups = (
@@ -123,6 +138,7 @@ def main() -> None:
             rate_lines(folders[0], extent),
             storage_lines(folders[1], extent),
             memory_lines(extent),
+            overhead_lines(folders[3], extent),
         )
         for group in groups:
             for line in group:

@@ -32,8 +32,24 @@ def test_one_command_prints_every_figure(tmp_path):
         "refresh",
         "sealed",
         "spectrum",
+        "guard, journal and ledger",
+        "processor time of the guard",
         "pymeasure, synced",
         "bluesky",
         "qcodes",
     ):
         assert figure in done.stdout, f"no figure for {figure} in:\n{done.stdout}"
+
+
+@pytest.mark.slow
+def test_the_overhead_is_measured_by_itself(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.overhead", "--points", "5", "--repeats", "1", "--directory", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+    )
+    assert done.returncode == 0, done.stderr
+    figures = {line[:46].strip(): line[46:].split()[0] for line in done.stdout.splitlines() if "point" in line}
+    assert float(figures["a point of 100 ms of light, bare"]) > 100.0
