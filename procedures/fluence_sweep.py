@@ -342,6 +342,7 @@ class FluenceSweep(SweepProcedure):
         The reading starts as soon as the first exposure has: light beyond a limit is found no later than by a reading
         beforehand, and ends the exposure.
         """
+        self._bench.pump.require_dose(exposure_s * accumulations)
         readings: list[tuple[Fluence, EnergyReading]] = []
         spectrum = self._bench.spectrometer.acquire(
             exposure_s,
