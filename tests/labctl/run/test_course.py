@@ -83,6 +83,13 @@ def test_a_schedule_is_kept_by_the_clock_of_the_run(begin: Callable[..., ToyRun]
     assert run.stored("t_s") == [2.0, 4.0, 14.0, 24.0]
 
 
+def test_the_time_before_the_first_point_counts(begin: Callable[..., ToyRun]) -> None:
+    """Events and rows have one clock, so that a schedule is kept across a gap."""
+    run = begin(scheduled("decay", 10.0, 1.0, 1.0))
+    run.part(began_s=-30.0)
+    assert run.stored("t_s") == [32.0, 42.0]
+
+
 def test_points_that_come_too_fast_follow_one_another(begin: Callable[..., ToyRun]) -> None:
     run = begin(scheduled("decay", 0.5, 1.0, 2.0, 3.0))
     assert run.part().status == "finished"
