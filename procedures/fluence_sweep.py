@@ -24,7 +24,7 @@ from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
 from labctl.bench.spectral_window import SpectralWindow, filter_position, planned_window, require_window
 from labctl.config.bench import BenchConfig, SpectrometerConfig
 from labctl.config.sample import SampleConfig
-from labctl.errors import Aborted, InputError, InstrumentError
+from labctl.errors import InputError, InstrumentError
 from labctl.quantities import EnergyReading, Fluence, Spectrum, excitons_per_particle
 from labctl.run.parameters import choice, flag, named, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point, Stage
@@ -52,7 +52,6 @@ from procedures.sweep.layout import COSMIC, POINT_COLUMNS, SATURATED, frame_layo
 from procedures.sweep.memory import ComingFluences, SweepMemory, fluences_of
 from procedures.sweep.spectra import LiveLines, band_mask, band_sum
 from procedures.sweep.stages import (
-    RETAKES,
     PointLight,
     dark_stage,
     fine_stage,
@@ -61,13 +60,12 @@ from procedures.sweep.stages import (
     reach_uj_cm2,
     scatter_stage,
 )
+from procedures.sweep.taking import SpectrumTaker
 
 log = logging.getLogger(__name__)
 
 _COARSE_SPAN = (0.1, 5.0)
 _SAME_LINE_NM = 5.0
-_WEAK = 4.0
-_NOT_FULL = 0.8
 _PL_ALONE = 0.5
 
 
@@ -229,6 +227,15 @@ class FluenceSweep(SweepProcedure):
             instrument_fwhm_nm=settings.instrument_fwhm_nm,
         )
         self._memory = SweepMemory(Frames(settings.counts_per_electron), lines)
+        self._taker = SpectrumTaker(
+            bench,
+            self._ladder,
+            self._memory,
+            self._band_mask,
+            averages=self.averages,
+            pulses=self._reading_pulses,
+            stop=self.stop_event,
+        )
 
     def streams(self, bench: Bench) -> Streams:
         """Rows of the sweep, and dark and scatter frames apart from them."""
@@ -319,9 +326,9 @@ class FluenceSweep(SweepProcedure):
         pump.set_fluence(fluence_uj_cm2)
         self._bench.ask_operator("sample out of beam", "Move the sample out of the pump beam; leave all else as it is.")
         with pump.light(on_sample=False):
-            frame, fluence, reading = self._lit(exposure_s, self.scatter_frames)
+            frame, fluence, reading = self._taker.lit(exposure_s, self.scatter_frames)
             while self._full_pixels(frame) and frame.exposure_s > self._ladder.shortest_s * 1.001:
-                frame, fluence, reading = self._lit(self._ladder.shorter(frame.exposure_s), self.scatter_frames)
+                frame, fluence, reading = self._taker.lit(self._ladder.shorter(frame.exposure_s), self.scatter_frames)
         self._bench.ask_operator("sample into beam", "Move the sample back into the pump beam, to the same spot.")
         if full := self._full_pixels(frame):
             raise InstrumentError(
@@ -336,34 +343,21 @@ class FluenceSweep(SweepProcedure):
         self._memory.frames.add_scatter(frame, energy_j, pulses, error_j)
         return Record(_frame_row(frame, energy_j, error_j, pulses), _arrays_of(frame))
 
-    def _lit(self, exposure_s: float, accumulations: int) -> tuple[Spectrum, Fluence, EnergyReading]:
-        """Take a spectrum, shutter open, and read the energy of the pulses in its first exposure.
-
-        The reading starts as soon as the first exposure has: light beyond a limit is found no later than by a reading
-        beforehand, and ends the exposure.
-        """
-        self._bench.pump.require_dose(exposure_s * accumulations)
-        readings: list[tuple[Fluence, EnergyReading]] = []
-        spectrum = self._bench.spectrometer.acquire(
-            exposure_s,
-            accumulations,
-            during=lambda: readings.append(self._bench.pump.read_fluence(self._reading_pulses)),
-            stop=self.stop_event,
-        )
-        return spectrum, *readings[0]
-
     def _measure_emission(self, point: Point) -> Record:
         bench, pump = self._bench, self._bench.pump
         set_fluence = point.settings["fluence_uj_cm2"]
         angle_deg = pump.set_fluence(set_fluence)
-        ladder = self._ladder
-        exposure_s = ladder.choose(predicted_peak_rate(self._memory.rows, set_fluence), bench.spectrometer.detector)
+        taker = self._taker
+        exposure_s = self._ladder.choose(
+            predicted_peak_rate(self._memory.rows, set_fluence), bench.spectrometer.detector
+        )
         with pump.light() as opening:
-            spectrum, fluence, reading = self._well_exposed(exposure_s, ladder)
+            spectrum, fluence, reading = taker.well_exposed(exposure_s)
             peak_rate = self._memory.frames.peak_rate(spectrum, self._band_mask)
-            before = self._overlap(spectrum, self._exposure_before(spectrum, ladder))
+            before = taker.overlap(spectrum, taker.exposure_before(spectrum))
             here = {"fluence_uj_cm2": fluence.uj_cm2, "peak_rate": peak_rate}
-            after = self._overlap(spectrum, self._exposure_after(point, spectrum, here, ladder))
+            following = self._coming.after(point.stage, set_fluence)
+            after = taker.overlap(spectrum, taker.exposure_after(following, spectrum, here))
         pulses = self._pulses_in(spectrum)
         error = fluence.uj_cm2 * _relative_energy_error(fluence, reading, pulses)
         signal, variance = self._memory.frames.emission(spectrum, fluence.pulse_energy_j, pulses)
@@ -401,74 +395,12 @@ class FluenceSweep(SweepProcedure):
         }
         return Record(row, _arrays_of(spectrum))
 
-    def _well_exposed(self, exposure_s: float, ladder: ExposureLadder) -> tuple[Spectrum, Fluence, EnergyReading]:
-        """Take a spectrum, and again while its exposure is far off, always in the direction of the first correction."""
-        taken = self._lit(exposure_s, self.averages)
-        first_s = taken[0].exposure_s
-        for _ in range(RETAKES):
-            better_s = self._better_exposure(taken[0], ladder)
-            if better_s is None or (better_s > taken[0].exposure_s) != (better_s > first_s):
-                break
-            self._stop_if_asked()
-            taken = self._lit(better_s, self.averages)
-        return taken
-
-    def _better_exposure(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
-        """Get the exposure with which to take the spectrum again, or None if it is good enough."""
-        if (spectrum.saturated & self._band_mask).any():
-            return ladder.shorter(spectrum.exposure_s) if spectrum.exposure_s > ladder.shortest_s * 1.001 else None
-        chosen_s = ladder.choose(
-            self._memory.frames.peak_rate(spectrum, self._band_mask), self._bench.spectrometer.detector
-        )
-        return chosen_s if chosen_s >= _WEAK * spectrum.exposure_s else None
-
-    def _exposure_before(self, spectrum: Spectrum, ladder: ExposureLadder) -> float | None:
-        """Get the exposure that ties this point to the one before, or None if they are tied already.
-
-        That is the exposure of the point before. Where it would saturate here and was not foreseen there, the next
-        exposure of the ladder has to do.
-        """
-        if not self._memory.rows:
-            return None
-        known = (self._memory.rows[-1]["exposure_s"], self._memory.rows[-1]["overlap_next_exposure_s"])
-        if any(math.isclose(exposure_s, spectrum.exposure_s, rel_tol=1e-3) for exposure_s in known):
-            return None
-        longest_s = _NOT_FULL * spectrum.full_scale_counts / self._memory.frames.peak_rate(spectrum, self._band_mask)
-        return known[0] if known[0] <= longest_s else ladder.beside(spectrum.exposure_s, longest_s)
-
-    def _exposure_after(
-        self, point: Point, spectrum: Spectrum, here: Mapping[str, Any], ladder: ExposureLadder
-    ) -> float | None:
-        """Get the exposure of the next point if it will be shorter: this one would saturate there."""
-        following = self._coming.after(point.stage, point.settings["fluence_uj_cm2"])
-        if following is None:
-            return None
-        next_s = ladder.choose(
-            predicted_peak_rate([*self._memory.rows, here], following), self._bench.spectrometer.detector
-        )
-        return next_s if next_s < spectrum.exposure_s * 0.999 else None
-
-    def _overlap(self, spectrum: Spectrum, exposure_s: float | None) -> tuple[float, float]:
-        """Measure once more at another exposure; returns it and the ratio of rates, that one over the spectrum's.
-
-        The ratio tells whether detector and shutter are linear across a change of exposure. NaN without an exposure.
-        """
-        if exposure_s is None:
-            return math.nan, math.nan
-        other = self._bench.spectrometer.acquire(exposure_s, 1, stop=self.stop_event)
-        rates = [self._memory.frames.band_rate(one, self._band_mask) for one in (other, spectrum)]
-        return other.exposure_s, rates[0] / rates[1] if rates[1] else math.nan
-
     def _wait_until_cold(self) -> None:
         self._bench.spectrometer.wait_until_cold(self._cooling_timeout_s, self.stop_event)
 
     def _full_pixels(self, frame: Spectrum) -> int:
         """Count the pixels of the band that are saturated, not by a cosmic ray."""
         return int((frame.saturated & ~frame.cosmic & self._band_mask).sum())
-
-    def _stop_if_asked(self) -> None:
-        if self.stop_event.is_set():
-            raise Aborted("the run was stopped on request")
 
     def _pulses_in(self, spectrum: Spectrum) -> float:
         """Pulses within the exposures on average: the shutter is open throughout, so rate times exposure."""

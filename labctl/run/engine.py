@@ -211,7 +211,7 @@ class Engine:
             aborted.where = "; ".join(part for part in (aborted.where, f"reason: {self._stop_reason}") if part)
         except LabctlError as failure:
             outcome.status, error = "failed", failure
-        except Exception as failure:
+        except (Exception, SystemExit, KeyboardInterrupt) as failure:
             log.exception("the run failed")
             outcome.status, error = "failed", _fault(failure, self._progress)
         finally:
@@ -258,6 +258,7 @@ class Engine:
             record_by_hand=self._record_operator,
             on_light=self._light.announce if self._light is not None else None,
             folder=Path(request.out),
+            run_is_alive=self.guard.in_time,
         )
         journal.event("instruments", instruments(bench), **self._times())
         return bench
@@ -309,7 +310,7 @@ class Engine:
             report = _without_the_unreached(report, error)
             error.state = ""
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
-        self.guard.say("instruments", open=False, standby=False)
+        self.guard.say("instruments", open=False, standby=False, safe_state=outcome.safe_state)
 
     def _account(self, bench: Bench, report: SafeReport, outcome: Outcome) -> None:
         """Enter the light of all points, also of one that failed, and what the bench has to say of it."""
@@ -490,7 +491,7 @@ def _close(journal: Journal, outcome: Outcome) -> None:
         outcome.warnings.append(f"the journal could not be closed in order: {error.what}")
 
 
-def _fault(failure: Exception, progress: dict[str, Any]) -> LabctlError:
+def _fault(failure: BaseException, progress: dict[str, Any]) -> LabctlError:
     return LabctlError(
         f"{type(failure).__name__}: {failure}",
         where=f"{progress['phase']}, after {progress['done']} points; {_innermost(failure)}",
@@ -498,7 +499,7 @@ def _fault(failure: Exception, progress: dict[str, Any]) -> LabctlError:
     )
 
 
-def _innermost(failure: Exception) -> str:
+def _innermost(failure: BaseException) -> str:
     frames = traceback.extract_tb(failure.__traceback__)
     return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
 
