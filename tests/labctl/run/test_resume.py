@@ -93,11 +93,14 @@ def contents(path: str | Path) -> dict[str, np.ndarray]:
 
 
 def assert_same(path: str | Path, whole: str | Path) -> None:
-    """Bit for bit."""
+    """Bit for bit; a time that light was on is a difference of times, whose rounding depends on how late it is."""
     found, expected = contents(path), contents(whole)
     assert found.keys() == expected.keys()
     for name, values in expected.items():
-        np.testing.assert_array_equal(found[name], values, err_msg=name)
+        if name.endswith(".open_s"):
+            np.testing.assert_allclose(found[name], values, rtol=1e-9, err_msg=name)
+        else:
+            np.testing.assert_array_equal(found[name], values, err_msg=name)
 
 
 def events(path: str | Path, kind: str) -> list[dict[str, Any]]:
@@ -110,6 +113,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A sweep to which nothing happened."""
     outcome = Ending(request(tmp_path_factory.mktemp("whole"))).run()
     assert (outcome.status, outcome.points) == ("finished", {"done": 22, "planned": 22})
+    return outcome
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A calibration to which nothing happened."""
+    outcome = Ending(request(tmp_path_factory.mktemp("calibrated"), "attenuator-calibration")).run()
+    assert outcome.status == "finished"
     return outcome
 
 
@@ -196,8 +207,10 @@ def test_the_ledger_holds_each_exposure_once(aborted: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("failing", [False, True], ids=["aborted", "failed"])
-@pytest.mark.parametrize("after", [1, 9, 10, 11, 14, 15, 17, 20, 21])
+@pytest.mark.parametrize(
+    ("after", "failing"),
+    [(1, False), (4, True), (9, True), (10, False), (11, False), (14, True), (15, False), (17, True), (20, False)],
+)
 def test_a_sweep_goes_on_wherever_it_broke_off(tmp_path: Path, whole: Outcome, after: int, failing: bool) -> None:
     fault = ZeroDivisionError("a bug in the procedure") if failing else None
     first = Ending(request(tmp_path), after, fault).run()
@@ -212,7 +225,7 @@ def test_a_sweep_goes_on_wherever_it_broke_off(tmp_path: Path, whole: Outcome, a
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("first", "second"), [(3, 5), (12, 1), (13, 4), (16, 5)])
+@pytest.mark.parametrize(("first", "second"), [(3, 8), (12, 1), (16, 5)])
 def test_a_sweep_that_breaks_off_twice(tmp_path: Path, whole: Outcome, first: int, second: int) -> None:
     begun = Ending(request(tmp_path), first).run()
     again = resumed(
@@ -246,15 +259,14 @@ def test_a_sweep_whose_engine_was_killed(start: Callable[..., Any], whole: Outco
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [1, 2, 3, 7, 11, 15])
-def test_a_calibration_goes_on_wherever_it_broke_off(tmp_path: Path, after: int) -> None:
-    whole = Ending(request(tmp_path / "whole", "attenuator-calibration")).run()
+@pytest.mark.parametrize("after", [1, 2, 7, 15])
+def test_a_calibration_goes_on_wherever_it_broke_off(tmp_path: Path, calibrated: Outcome, after: int) -> None:
     first = Ending(request(tmp_path / "parts", "attenuator-calibration"), after).run()
     assert (first.status, first.points["done"]) == ("aborted", after)
     last = resumed(first.run)
-    assert (last.status, last.points) == ("finished", whole.points)
-    assert_same(last.run, whole.run)
-    assert last.result["theta0"] == whole.result["theta0"]
+    assert (last.status, last.points) == ("finished", calibrated.points)
+    assert_same(last.run, calibrated.run)
+    assert last.result["theta0"] == calibrated.result["theta0"]
     assert Path(last.files["calibration"]).is_file()
 
 

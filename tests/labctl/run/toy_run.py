@@ -171,7 +171,11 @@ class ToySweep(SweepProcedure):
         self.bench.note("measure", point.index, point.stage, dict(point.settings))
         self.bench.expose()
         self.clock.sleep(POINT_S / 2)
-        self.at_attempt(point)
+        try:
+            self.at_attempt(point)
+        except InstrumentError:
+            self.bench.is_up = False  # nobody knows how an instrument that failed is set
+            raise
         self.clock.sleep(POINT_S / 2)
         self.bench.is_open = False
         x_mm = point.settings["x_mm"]
