@@ -28,7 +28,7 @@ from labctl.analysis.malus import MIN_POINTS, PERIOD_DEG, MalusFit, fit_malus
 from labctl.bench.bench import Bench, malus_law, meter_reading_s, pump_limits
 from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.calibration import AttenuatorCalibration as CalibrationFile
-from labctl.config.calibration import save_calibration
+from labctl.config.calibration import load_calibration, save_calibration
 from labctl.config.sample import SampleConfig
 from labctl.errors import InputError
 from labctl.quantities import EnergyReading
@@ -180,7 +180,10 @@ class AttenuatorCalibration(SweepProcedure):
         if table is None:
             return {}
         path = run_path.with_name(f"{run_path.stem}_attenuator.toml")
-        save_calibration(path, CalibrationFile.model_validate(table))
+        calibration = CalibrationFile.model_validate(table)
+        # A run that was ended behind its curve has written it already; the part that is resumed finds the same.
+        if not (path.is_file() and load_calibration(path).model_dump() == calibration.model_dump()):
+            save_calibration(path, calibration)
         return {"calibration": path}
 
     def _angles(self) -> Sequence[float]:
