@@ -130,8 +130,12 @@ def test_a_run_writes_a_calibration_beside_itself(sweep: Sweep) -> None:
     assert np.abs(points["angle_deg"] - points["angle_set_deg"]).max() < 0.03
     assert (points["pulses"] >= 300).all()
     assert not ExposureLedger(Path(outcome.run).parents[1]).path.exists()
+    table, text = calibration_table(path), path.read_text(encoding="utf-8")
+    again = AttenuatorCalibration().write_products(Path(outcome.run), {"calibration": table})
+    assert again == {"calibration": path}, "a run that was ended behind its curve and resumed finds the same"
     with pytest.raises(StorageError, match="never overwritten"):
-        AttenuatorCalibration().write_products(Path(outcome.run), {"calibration": calibration_table(path)})
+        AttenuatorCalibration().write_products(Path(outcome.run), {"calibration": {**table, "notes": "another one"}})
+    assert path.read_text(encoding="utf-8") == text
 
 
 def calibration_table(path: Path) -> dict[str, Any]:
