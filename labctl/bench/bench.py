@@ -109,6 +109,7 @@ class Bench:
         record_by_hand: Callable[[Mapping[str, Any]], None] | None = None,
         on_light: Callable[[ComingLight], None] | None = None,
         run_is_alive: Callable[[], bool] | None = None,
+        dead_owner: int = 0,
     ) -> Bench:
         """Open the instruments of a bench.
 
@@ -130,6 +131,8 @@ class Bench:
             the shutter closed.
         :param run_is_alive: Whether the run is within the time that it has declared; as long as it is, instruments
             with a dead man are fed. None: none is armed, nor in virtual time, which no device knows.
+        :param dead_owner: Process that was killed and cannot run again, though the kernel has not let it go; its locks
+            are passed over.
         """
         wanted = _roles_to_open(config, roles)
         session = Session(
@@ -142,7 +145,7 @@ class Bench:
             operator=operator,
             record_by_hand=record_by_hand,
         )
-        locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner)
+        locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner, dead_owner)
         locks.acquire()
         bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2, on_light, folder)
         try:

@@ -38,12 +38,14 @@ class ResourceLocks:
 
     :param resources: Resource names as in the bench file.
     :param owner: Who holds them, e.g. the name of the run.
+    :param dead_owner: Process whose locks are passed over: it was killed, but hangs in the kernel; 0 if there is none.
     """
 
-    def __init__(self, resources: Sequence[str], owner: str) -> None:
+    def __init__(self, resources: Sequence[str], owner: str, dead_owner: int = 0) -> None:
         shared = sorted(name for name in resources if not name.startswith(_SHARED_BY_NOBODY))
         self._resources = list({canonical(name): name for name in reversed(shared)}.values())[::-1]
         self._owner = owner
+        self._dead_owner = dead_owner
         self._held: list[tuple[FileLock, Path]] = []
 
     def acquire(self) -> None:
@@ -57,6 +59,9 @@ class ResourceLocks:
                 self._held.append((lock, _owner_path(path)))
                 _write_owner(path, self._owner)
             except Timeout:
+                if self._dead_owner and _read_note(path).get("pid") == self._dead_owner:
+                    log.warning("%s is still locked by process %d, which was killed", resource, self._dead_owner)
+                    continue
                 self.release()
                 raise InputError(
                     f"the resource {resource} is in use by {_read_owner(path)}",
@@ -164,9 +169,17 @@ def _owner_path(lock: Path) -> Path:
     return lock.with_suffix(".owner")
 
 
-def _read_owner(lock: Path) -> str:
+def _read_note(lock: Path) -> dict[str, Any]:
     try:
         note = json.loads(_owner_path(lock).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
+def _read_owner(lock: Path) -> str:
+    note = _read_note(lock)
+    try:
         return f"{note['owner']} (process {note['pid']} on {note['host']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    except KeyError:
         return "another process"

@@ -39,6 +39,8 @@ RECORD_S = 300.0
 ORPHAN_S = 60.0
 """Time given to the program that stood by, when guard and engine are both dead, to make the bench safe and say so."""
 _LOOK_S = 0.1
+_LAST_WORDS_S = 5.0
+"""Time for what an engine has said at its end to arrive, after the guard has said that it has ended."""
 ENGINE = "labctl.run.engine"
 _GUARD_FILE = Path(__file__).with_name("guard.py")
 _LOG_TAIL = 2000
@@ -250,6 +252,9 @@ class RunFront:
                 elif kind == "final":
                     self._guard_final = message
         if follower is not None:
+            # A killed engine that the kernel does not let go keeps the endpoint open for ever.
+            follower.join(_LAST_WORDS_S if self._guard_final is not None else None)
+            self._drop_connections()
             follower.join()
         if self._engine_final is None and self._guard_final is None:
             self._left = self._ask_the_journal()

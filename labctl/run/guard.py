@@ -97,15 +97,15 @@ class Program:
         """Return the next message, ``None`` at the end of the output; raises queue.Empty."""
         return self._messages.get(timeout=max(timeout_s, 0.0))
 
-    def await_message(self, kind: str, timeout_s: float) -> dict[str, Any] | None:
-        """Return the next message of a kind, or ``None`` if none comes in time."""
+    def await_message(self, *kinds: str, timeout_s: float) -> dict[str, Any] | None:
+        """Return the next message of one of the kinds, or ``None`` if none comes in time."""
         deadline = time.monotonic() + timeout_s
         while True:
             try:
                 message = self.next_message(deadline - time.monotonic())
             except queue.Empty:
                 return None
-            if message is None or message.get("m") == kind:
+            if message is None or message.get("m") in kinds:
                 return message
 
     def tell(self, message: dict[str, Any]) -> None:
@@ -357,8 +357,8 @@ def make_safe(
         asked.tell({"m": "order", **order})
         asked.close_input()
         waits = program is not None and standby.ready
-        heard = asked.await_message("heard", config["liveness_s"] if waits else config["safe_s"])
-        found = asked.await_message("safe", config["safe_s"]) if heard is not None else None
+        heard = asked.await_message("heard", timeout_s=config["liveness_s"] if waits else config["safe_s"])
+        found = asked.await_message("safe", timeout_s=config["safe_s"]) if heard is not None else None
         if found is None:
             asked.kill()
             if program is None:
@@ -366,7 +366,10 @@ def make_safe(
             continue
         report = found["report"]
         say({"m": "safe_state", "state": report["state"]})
-        recorded = asked.await_message("recorded", config["record_s"])
+        # A disk that hung the engine may hang this program, too: only one that answers gets the time for sealing.
+        recorded = asked.await_message("noted", "recorded", timeout_s=config["safe_s"])
+        if recorded is not None and recorded["m"] == "noted":
+            recorded = asked.await_message("recorded", timeout_s=config["record_s"])
         if recorded is None or not asked.has_ended(_END_S):
             asked.kill()
         return report, recorded
@@ -401,6 +404,8 @@ def report_death(
         recorded_points = {**watch.points, "done": recorded["points"]}
         report |= {"run": recorded["run"], "points": recorded_points, "warnings": recorded["warnings"]}
         report["status"] = recorded.get("status", "crashed")
+    elif watch.were_open:
+        report["warnings"] = ["the death of the run could not be recorded in time: see whether its disk answers"]
     return {"m": "final", "exit": 4 if state == "unconfirmed" else 1, "report": report}
 
 
@@ -436,6 +441,8 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
             order: dict[str, Any] = {"run": watch.run, "what": what, "log": log_text}
             if not watch.instruments_open and watch.safe_state:
                 order["safe"] = {"state": watch.safe_state, "steps": []}
+            if engine.process.poll() is None:
+                order["stuck"] = engine.process.pid
             safe, recorded = make_safe(standby, order, config, log)
         else:
             standby.dismiss()

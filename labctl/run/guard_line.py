@@ -40,7 +40,7 @@ class GuardLine:
         self._lock = threading.Lock()
         self._broken = threading.Event()
         self._clock = RealClock()
-        self._progress_by_s = -math.inf
+        self._progress_by_s = self._sent_s = -math.inf
         self._declared_until_s = math.inf
         self._set_blocking(False)
 
@@ -96,11 +96,15 @@ class GuardLine:
     def expect(self, duration_s: float) -> None:
         """Declare that progress comes within ``duration_s``; for the run's own thread.
 
-        Thousands of points per second would flood the guard, so a deadline that moves by less than 0.1 s is not sent.
+        Thousands of points per second would flood the guard, so a deadline that moves by less than 0.1 s is not sent,
+        nor is an earlier one within 0.1 s of the last.
         """
-        self._declared_until_s = progress_by_s = self._clock.now() + duration_s
+        now_s = self._clock.now()
+        self._declared_until_s = progress_by_s = now_s + duration_s
+        if progress_by_s < self._progress_by_s and now_s - self._sent_s < _EXPECT_WITHIN_S:
+            return
         if abs(progress_by_s - self._progress_by_s) >= _EXPECT_WITHIN_S:
-            self._progress_by_s = progress_by_s
+            self._progress_by_s, self._sent_s = progress_by_s, now_s
             self.say("expect", s=duration_s)
 
     def quiet(self, duration_s: float) -> None:

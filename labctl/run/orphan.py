@@ -49,6 +49,8 @@ class Orphan:
 
     def __init__(self, run: str, endpoint: str) -> None:
         self.run = run
+        self.stuck = 0
+        """Process of the engine, if it was killed but the kernel does not let it go."""
         self._endpoint = endpoint
         journal = find_run(run).journal
         self._lock = lock_path(journal) if journal is not None else None
@@ -94,6 +96,7 @@ class Orphan:
         give_up_s = self._clock.now() + _GONE_S
         while self._lives() and self._clock.now() < give_up_s:
             self._clock.sleep(_LOOK_S)
+        self.stuck = int(found[1]) if self._lives() else 0
 
 
 def open_newest(run: str) -> Run:

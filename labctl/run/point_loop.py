@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 _PATIENCE_FACTOR = 4.0
 _PATIENCE_S = 60.0
+_STORE_S = 30.0
+"""No disk that works takes so long for one point, and the shutter may stand open meanwhile."""
 _REVIVAL_S = 600.0
 """An instrument that is started anew may cool or home for as long as at the beginning."""
 _LOOK_S = 1.0
@@ -160,7 +162,7 @@ class PointLoop:
         if taken is None:
             return
         record, attempt = taken
-        self._append(stage.stream, point, attempt, record)
+        self._append(stage, stage.stream, point, attempt, record)
         entry = self._count(point, record)
         self.procedure.acknowledge(entry)
         self.observer.done(point, record, self.done)
@@ -202,7 +204,9 @@ class PointLoop:
             self._rows.append(entry)
         return entry
 
-    def _append(self, stream: str, point: Point, attempt: int, record: Record) -> None:
+    def _append(self, stage: Stage, stream: str, point: Point, attempt: int, record: Record) -> None:
+        """Store a point; what comes after it has the time of its stage again."""
+        self.observer.expect(_STORE_S)
         self.journal.append(
             stream,
             point=point.index,
@@ -212,6 +216,7 @@ class PointLoop:
             row=record.row,
             arrays=record.arrays,
         )
+        self.expect(stage)
 
     def _event(self, kind: str, data: dict[str, Any]) -> None:
         self.journal.event(kind, data, t_s=self.now_s, wall_s=self.clock.wall())
@@ -255,6 +260,6 @@ class PointLoop:
         if record is None:
             self.notice("reference", {"point": None, "why": f"the measurement of point {point.index} failed"})
             return
-        self._append(REFERENCE_STREAM, point, attempt, record)
+        self._append(stage, REFERENCE_STREAM, point, attempt, record)
         ratio = self.procedure.reference_ratio(before, record.row)
         self.notice("reference", {"point": point.index, "stage": point.stage, "ratio": ratio})

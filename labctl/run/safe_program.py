@@ -3,8 +3,11 @@
 The guard starts it beside the engine: ``python -m labctl.run.safe_program REQUEST_FILE``. It imports what it needs,
 reads the bench file, and then waits for lines on its standard input, JSON objects: ``run``, once the run has a name,
 then ``order`` or ``dismissed``. At an order it prints one line with the safe report; then it records the incident in
-the run's journal, seals the run as crashed, and prints a second line that says so. Dismissed, it ends without having
-touched anything.
+the run's journal, prints ``noted``, seals the run as crashed, and prints a last line that says so. Dismissed, it ends
+without having touched anything.
+
+An engine that a hung disk holds in the kernel is killed, but stays, and with it what it holds. It will never run again,
+so the locks of its instruments are passed over (``stuck`` in the order). Its journal is left to it.
 
 If its input ends without either, the guard is dead. Then it waits for the end of the engine, and does the same of its
 own accord if that one has not made the bench safe (:mod:`labctl.run.orphan`). So light stays on only where guard,
@@ -62,8 +65,11 @@ def safety_roles(bench: BenchConfig) -> tuple[str, ...]:
     return tuple(role for role in present if not bench.instruments[role].resource.startswith(_IN_PROCESS))
 
 
-def make_safe(prepared: PreparedRun) -> dict[str, Any]:
-    """Open what matters, each role by itself, and make it safe; returns the report as data."""
+def make_safe(prepared: PreparedRun, stuck: int = 0) -> dict[str, Any]:
+    """Open what matters, each role by itself, and make it safe; returns the report as data.
+
+    :param stuck: Process of a killed engine that the kernel does not let go; 0 if there is none.
+    """
     if prepared.procedure.OWN_INSTRUMENTS:
         name = prepared.procedure.NAME
         step = {"role": name, "action": "shutdown()", "confirmed": False, "evidence": "nobody is left to call it"}
@@ -71,7 +77,7 @@ def make_safe(prepared: PreparedRun) -> dict[str, Any]:
     roles = safety_roles(prepared.bench)
     if not roles:
         return {"state": "lost-with-run", "steps": [], "note": "the bench was simulated in the process that died"}
-    calls = {role: partial(_make_role_safe, prepared, role) for role in roles}
+    calls = {role: partial(_make_role_safe, prepared, role, stuck) for role in roles}
     by_hand = [role for role in roles if prepared.bench.instruments[role].resource.startswith(_BY_HAND)]
     taken = take_turns(calls, late_s=_LATE_S, by_hand=by_hand)
     outcomes = [taken.get(role) or _hung(role) for role in roles]
@@ -86,11 +92,11 @@ def _hung(role: str) -> dict[str, Any]:
     return {"state": "unconfirmed", "steps": [step]}
 
 
-def _make_role_safe(prepared: PreparedRun, role: str) -> dict[str, Any]:
+def _make_role_safe(prepared: PreparedRun, role: str, stuck: int) -> dict[str, Any]:
     """Make one role safe; whatever goes wrong with it must not keep the next from its safe state."""
     clock: Clock = VirtualClock() if prepared.request.virtual_time else RealClock()
     try:
-        bench = _open_role(prepared, role, clock)
+        bench = _open_role(prepared, role, clock, stuck)
         try:
             return dict(bench.make_safe().as_dict())
         finally:
@@ -102,7 +108,7 @@ def _make_role_safe(prepared: PreparedRun, role: str) -> dict[str, Any]:
         return {"state": "unconfirmed", "steps": [failure]}
 
 
-def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
+def _open_role(prepared: PreparedRun, role: str, clock: Clock, stuck: int) -> Bench:
     """Open one role; what an engine that is just dying held may take a moment to be free."""
     real = RealClock()
     give_up_s = real.now() + _LOCK_TIMEOUT_S
@@ -115,6 +121,7 @@ def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
                 seed=prepared.request.seed,
                 owner="safe-state program",
                 only_to_make_safe=True,
+                dead_owner=stuck,
             )
         except _MAY_PASS:
             if real.now() > give_up_s:
@@ -122,19 +129,24 @@ def _open_role(prepared: PreparedRun, role: str, clock: Clock) -> Bench:
             real.sleep(_LOCK_RETRY_S)
 
 
-def record(order: dict[str, Any], report: dict[str, Any]) -> dict[str, Any]:
+def record(order: dict[str, Any], report: dict[str, Any], guard: GuardLine) -> dict[str, Any]:
     """Write the incident into the journal of the run that died, and its light into the ledger, and seal it.
 
-    Returns its path, points and warnings.
+    Returns its path, points and warnings. Tells the guard ``noted`` as soon as the disk is seen to answer.
     """
     files = find_run(order["run"])
     journal = files.journal if files.journal is not None and files.journal.is_file() else None
     if files.sealed is None or (journal is None and not files.sealed.is_file()):
         return {"run": order["run"], "points": 0, "warnings": ["the run has no journal"]}
     warnings: list[str] = []
+    if (stuck := order.get("stuck")) and journal is not None:
+        with open_run(journal) as run:
+            warning = f"nothing was recorded: the kernel holds the killed engine (process {stuck}), and it the journal"
+            return {"run": str(journal), "points": run.points_done, "warnings": [warning]}
     try:
         if journal is not None:
             _record_incident(journal, order, report)
+            guard.say("noted")
             warnings += settle_dead_run(files.sealed)
             seal(journal, files.sealed)
     except (LabctlError, OSError) as error:
@@ -177,7 +189,7 @@ def await_order(guard: GuardLine) -> dict[str, Any] | None:
         return None
     log.error("the guard is dead; waiting for the end of the engine")
     what = orphan.await_end()
-    return {"run": orphan.run, "what": what, "log": ""} if needs_care(orphan.run) else None
+    return {"run": orphan.run, "what": what, "log": "", "stuck": orphan.stuck} if needs_care(orphan.run) else None
 
 
 def main(request_file: str) -> int:
@@ -199,10 +211,10 @@ def main(request_file: str) -> int:
     if order is None:
         return 0
     unknown = {"state": "unconfirmed", "steps": [], "error": problem}
-    report = order.get("safe") or (make_safe(prepared) if prepared is not None else unknown)
+    report = order.get("safe") or (make_safe(prepared, order.get("stuck", 0)) if prepared is not None else unknown)
     guard.say("safe", report=report)
     try:
-        recorded = record(order, report)
+        recorded = record(order, report, guard)
     except Exception as error:  # the bench comes first, and it has been seen to
         log.exception("the death of the run could not be recorded")
         recorded = {"run": order["run"], "points": 0, "warnings": [f"the death could not be recorded: {error}"]}

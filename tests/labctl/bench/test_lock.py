@@ -71,6 +71,20 @@ def test_the_death_of_the_owner_frees_its_resources(tmp_path: Path) -> None:
     mine.release()
 
 
+def test_the_locks_of_a_process_that_was_killed_but_stays_are_passed_over(tmp_path: Path) -> None:
+    holder = Holder(tmp_path, SERIAL)
+    try:
+        mine = ResourceLocks([SERIAL, SOCKET], "me", dead_owner=holder.process.pid)
+        mine.acquire()
+        with pytest.raises(InputError, match="in use by me"):
+            ResourceLocks([SOCKET], "a third").acquire()
+        mine.release()
+        with pytest.raises(InputError, match="in use by fluence-sweep"):
+            ResourceLocks([SERIAL], "me", dead_owner=holder.process.pid + 1).acquire()
+    finally:
+        holder.kill()
+
+
 def test_two_benches_in_one_process(own_state: Path) -> None:
     first, second = ResourceLocks([SERIAL], "first"), ResourceLocks([SERIAL], "second")
     first.acquire()

@@ -41,6 +41,14 @@ print(json.dumps({"m": "safe", "report": order["safe"]}), flush=True)
 recorded = {"m": "recorded", "run": order["run"], "status": "finished", "points": 4, "warnings": []}
 print(json.dumps(recorded), flush=True)
 """
+NOTES_AND_HANGS = """
+import json, sys, time
+print(json.dumps({"m": "ready"}), flush=True)
+order = [order for order in map(json.loads, sys.stdin) if order["m"] == "order"][0]
+for message in ({"m": "heard"}, {"m": "safe", "report": {"state": "confirmed", "steps": []}}, *NOTES):
+    print(json.dumps(message), flush=True)
+time.sleep(60)
+"""
 DEAF = "import time; time.sleep(60)"
 
 
@@ -224,13 +232,25 @@ def test_a_program_in_a_job_is_ended_by_its_job_and_by_itself(tmp_path, monkeypa
         program = guard.Program([sys.executable, "-c", DEAF], log)
     program.kill()
     assert (job.ended, program.has_ended(0.0)) == (1, True)
-    assert program.await_message("end", 5.0) is None
+    assert program.await_message("end", timeout_s=5.0) is None
     program.process.stdout.close()
 
 
 def test_the_guard_finds_its_modules_without_a_search_path():
     assert guard._beside("job_object").JobObject.__doc__
     assert guard.processes.own_session("nt") == {"creationflags": 0x08000200}
+
+
+@pytest.mark.parametrize(
+    ("notes", "limits"),
+    [([], {"safe_s": 1.0, "record_s": 50.0}), ([{"m": "noted"}], {"safe_s": 50.0, "record_s": 0.5})],
+)
+def test_a_disk_that_hangs_the_record_does_not_keep_the_safe_state_back(watched, notes, limits):
+    messages = watched("sys.exit(3)", f"NOTES = {notes}\n{NOTES_AND_HANGS}", **limits)
+    assert [message["m"] for message in messages[-2:]] == ["safe_state", "final"]
+    report = messages[-1]["report"]
+    assert (report["status"], report["safe_state"], messages[-1]["exit"]) == ("crashed", "confirmed", 1)
+    assert "could not be recorded" in report["warnings"][0]
 
 
 def test_a_signal_does_not_end_the_guard(tmp_path):

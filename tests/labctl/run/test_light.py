@@ -20,6 +20,7 @@ from labctl.bench.light import ComingLight, LightOnSample, pulses_in
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.errors import InputError, StorageError
 from labctl.roles import SafeStep
+from labctl.run.guard_line import GuardLine
 from labctl.run.light import RunLight, earlier_light, owed_light, run_name, settle_dead_run
 from labctl.run.request import PreparedRun, RunRequest, prepare
 from labctl.run.safe_program import record
@@ -229,7 +230,7 @@ def test_the_safe_state_program_settles_the_light_and_seals_what_it_did(toy: Toy
     toy.announce()
     toy.die(confirmed_after_s=None)
     report = {"state": "confirmed", "steps": [{"role": "shutter", "confirmed": True}]}
-    recorded = record({"run": str(toy.path.with_suffix(".journal")), "what": "killed"}, report)
+    recorded = record({"run": str(toy.path.with_suffix(".journal")), "what": "killed"}, report, GuardLine())
     assert recorded["warnings"] == []
     assert owed_light(toy.folder) == []
     assert 5000 <= toy.in_ledger().pulses < 60_000

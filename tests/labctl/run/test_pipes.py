@@ -45,6 +45,27 @@ def test_lines_come_whole_and_in_order(pipe: tuple[int, int]) -> None:
     assert [json.loads(text)["number"] for text in drain(reader).splitlines()] == list(range(50))
 
 
+def test_deadlines_do_not_flood_the_guard(pipe: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A deadline for storing, earlier than that of the point, is declared again and again; slow points all say it."""
+    reader, writer = pipe
+    line, now_s = GuardLine(writer), 0.0
+    monkeypatch.setattr(line._clock, "now", lambda: now_s)
+    for _ in range(1000):
+        for duration_s in (100.0, 30.0):
+            now_s += 1e-4
+            line.expect(duration_s)
+    assert line.in_time()
+    for _ in range(3):
+        for duration_s in (100.0, 30.0):
+            now_s += 0.2
+            line.expect(duration_s)
+    line.close()
+    os.close(writer)
+    said = [json.loads(text)["s"] for text in drain(reader).splitlines()]
+    assert said[-6:] == 3 * [100.0, 30.0]
+    assert len(said) < 15
+
+
 def test_a_guard_that_is_gone_is_noticed(pipe: tuple[int, int]) -> None:
     reader, writer = pipe
     os.close(reader)
