@@ -56,7 +56,8 @@ log = logging.getLogger(__name__)
 
 _ALIVE_EVERY_S = 0.2
 _PUBLISH_EVERY_S = 0.1
-_LEDGER_EVERY_S = 1.0
+_LEDGER_EVERY_S = 10.0
+"""What falls between two entries is in the journal: a run that dies does not hide it."""
 _OPENING_S = 180.0
 _SAFE_STATE_S = 60.0
 _FRONT_S = 10.0
@@ -175,10 +176,10 @@ class Engine:
     def _open_journal(self, paths: RunPaths, plan: Plan, earlier: Earlier | None) -> Journal:
         """Begin a journal, or take up that of the run that is resumed."""
         group_commit_s = self.prepared.procedure.GROUP_COMMIT_S
+        self._began_s = self.clock.now() - (earlier.resumes_at_s if earlier is not None else 0.0)
         if earlier is None:
             header = run_header(paths.sealed.stem, self.prepared, plan, self._real.wall())
             return Journal.create(paths.journal, header, group_commit_s=group_commit_s, reserve_bytes=self._space_bytes)
-        self._began_s = self.clock.now() - earlier.resumes_at_s
         journal = Journal.open(paths.journal, group_commit_s=group_commit_s, reserve_bytes=self._space_bytes)
         journal.set_status("running", **self._times(), resumed=True)
         journal.event("resumed", resumption(earlier, self.prepared), **self._times())
@@ -290,6 +291,7 @@ class Engine:
             interlocks=bench.watch,
             steering=self.steering,
             earlier=self.prepared.earlier,
+            began_s=self._began_s,
         )
 
     def _leave_safe(self, outcome: Outcome, error: LabctlError | None) -> None:
@@ -374,7 +376,7 @@ class Engine:
 
     def _record_operator(self, entry: Mapping[str, Any]) -> None:
         if self._journal is not None:
-            self._journal.event("operator", dict(entry), t_s=self.clock.now(), wall_s=self.clock.wall())
+            self._journal.event("operator", dict(entry), **self._times())
 
     def altered(self, planned: int) -> None:
         """The run has another number of points from now on (Observer)."""
