@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 _PATIENCE_FACTOR = 4.0
 _PATIENCE_S = 60.0
 _STORE_S = 30.0
-"""No disk that works takes so long for one point, and the shutter may stand open meanwhile."""
+"""No disk that works takes so long for one point."""
+_PATIENT_S = 3 * _STORE_S
+"""A stage with less patience than this need not say so: it notices a disk that hangs soon enough by itself."""
 _REVIVAL_S = 600.0
 """An instrument that is started anew may cool or home for as long as at the beginning."""
 _LOOK_S = 1.0
@@ -169,7 +171,7 @@ class PointLoop:
 
     def expect(self, stage: Stage) -> None:
         """Declare how long a point of a stage may take."""
-        self.observer.expect(max(stage.point_s, stage.longest_point_s) * _PATIENCE_FACTOR + _PATIENCE_S)
+        self.observer.expect(_patience_s(stage))
 
     def set_up_first(self) -> None:
         """Have every role set up as before the first point, ahead of the next one; what was measured is kept."""
@@ -206,7 +208,9 @@ class PointLoop:
 
     def _append(self, stage: Stage, stream: str, point: Point, attempt: int, record: Record) -> None:
         """Store a point; what comes after it has the time of its stage again."""
-        self.observer.expect(_STORE_S)
+        is_patient = _patience_s(stage) > _PATIENT_S
+        if is_patient:
+            self.observer.expect(_STORE_S)
         self.journal.append(
             stream,
             point=point.index,
@@ -216,7 +220,8 @@ class PointLoop:
             row=record.row,
             arrays=record.arrays,
         )
-        self.expect(stage)
+        if is_patient:
+            self.expect(stage)
 
     def _event(self, kind: str, data: dict[str, Any]) -> None:
         self.journal.event(kind, data, t_s=self.now_s, wall_s=self.clock.wall())
@@ -263,3 +268,7 @@ class PointLoop:
         self._append(stage, REFERENCE_STREAM, point, attempt, record)
         ratio = self.procedure.reference_ratio(before, record.row)
         self.notice("reference", {"point": point.index, "stage": point.stage, "ratio": ratio})
+
+
+def _patience_s(stage: Stage) -> float:
+    return max(stage.point_s, stage.longest_point_s) * _PATIENCE_FACTOR + _PATIENCE_S

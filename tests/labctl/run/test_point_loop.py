@@ -169,10 +169,16 @@ def test_each_point_is_announced_before_it_is_measured_and_acknowledged_after_it
     run.procedure.acknowledge = acknowledge
     run.loop(plan(adaptive=False)).run()
     kinds = [entry[0] for entry in run.laboratory.happened]
-    of_a_point = ["expect", "announce", "measure", "expect", "expect", "acknowledge", "done"]
+    of_a_point = ["expect", "announce", "measure", "acknowledge", "done"]
     assert kinds == ["stage", *(2 * of_a_point), "stage", *(3 * of_a_point)]
     assert stored_when_acknowledged == [0, 0, 1, 2, 3]
     assert run.laboratory.only("done") == [("done", index, index + 1) for index in range(5)]
+
+
+def test_a_point_of_a_patient_stage_has_less_time_to_be_stored(run: Run) -> None:
+    stage = Stage("long", "points", 1, POINT_S, COARSE[:1], longest_point_s=100.0)
+    run.loop(Plan((stage,))).run()
+    assert [duration_s for _, duration_s in run.laboratory.only("expect")] == [460.0, 30.0, 460.0]
 
 
 def test_the_schedule_follows_from_the_plan_alone(run: Run) -> None:
