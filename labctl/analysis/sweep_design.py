@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,11 +66,14 @@ def gap_fluences(fluences: Sequence[float], count: int) -> NDArray[np.float64]:
     known = sorted({float(value) for value in fluences})
     if len(known) < 2 or known[0] <= 0 or count < 0:
         raise ValueError(f"gaps need at least two different fluences > 0, got {known}")
+    gaps = [(-math.log(high / low), low, high) for low, high in pairwise(known)]
+    heapq.heapify(gaps)
     new: list[float] = []
     for _ in range(count):
-        place = int(np.argmax(np.diff(np.log(known))))
-        middle = float(np.sqrt(known[place] * known[place + 1]))
-        known.insert(place + 1, middle)
+        width, low, high = gaps[0]
+        middle = math.sqrt(low * high)
+        heapq.heapreplace(gaps, (width / 2, low, middle))
+        heapq.heappush(gaps, (width / 2, middle, high))
         new.append(middle)
     return np.sort(new)
 

@@ -250,6 +250,12 @@ class Watch:
                 return False
         return not now_tripped
 
+    def soon_s(self) -> float | None:
+        """Get in how many s the next condition trips, if it goes on holding as at the last look; None if none holds."""
+        now = self._clock.now()
+        left = [self._since_s[rule.name] + rule.grace_s - now for rule in self._rules if rule.name in self._since_s]
+        return max(min(left), 0.0) if left else None
+
     def worse(self, tripped: Tripped) -> Tripped | None:
         """Get what has tripped while the run pauses for ``tripped`` and asks for more, e.g. the whole safe state."""
         other = self.check()

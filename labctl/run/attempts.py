@@ -44,7 +44,7 @@ class Attempts:
         policy = self._conduct.policy_of(stage.on_failure, essential=stage.essential)
         earlier = self._conduct.earlier
         attempt = earlier.attempts.get(point.index, 0) if earlier is not None else 0
-        left = policy.retries
+        left = policy.retries if self._conduct.keeper is not None else 0
         while True:
             try:
                 self._make_ready(stage)
@@ -52,11 +52,15 @@ class Attempts:
             except InstrumentError as error:
                 error.where = error.where or f"point {point.index} of stage {stage.name!r}"
                 self._take_note(error)
-                if left == 0:
+                # What an interlock has stopped is no fault of the instrument: such a try does not count.
+                held = self._held_in_the_dark(point)
+                if left == 0 and not held:
                     return self._give_up(point, stage, policy, attempt, error)
                 self._record(point, stage, attempt, error, "retry")
-                self._calm_down(point, error, policy.wait_s * 2 ** (policy.retries - left))
-                left -= 1
+                if not held:
+                    self._loop.clock.wait(self._loop.stop, policy.wait_s * 2 ** (policy.retries - left))
+                    self._loop.stop_if_asked(point)
+                    left -= 1
             else:
                 self._spoilt.clear()
                 return record, attempt
@@ -110,15 +114,14 @@ class Attempts:
         self._is_stale = False
         self._loop.expect(stage)
 
-    def _calm_down(self, point: Point, error: InstrumentError, wait_s: float) -> None:
-        """Keep the sample dark, and wait."""
+    def _held_in_the_dark(self, point: Point) -> bool:
+        """Keep the sample dark, and heed the interlocks; get whether one has held the run."""
         keeper = self._conduct.keeper
         if keeper is None:
-            raise error
+            return False
         self._loop.expect_revival()
         keeper.darken()
-        self._loop.clock.wait(self._loop.stop, wait_s)
-        self._loop.stop_if_asked(point)
+        return self._loop.held_by_interlocks(point)
 
     def _give_up(self, point: Point, stage: Stage, policy: FailurePolicy, attempt: int, error: InstrumentError) -> None:
         """Skip the point, or end the run by raising."""
@@ -129,8 +132,6 @@ class Attempts:
                 error.state = error.state or f"tried {attempt + 1} times"
             raise error
         self._record(point, stage, attempt, error, "skip")
-        self._loop.expect_revival()
-        keeper.darken()
         self._loop.skip(point, f"{attempt + 1} attempts failed: {error.what}")
         self._spoilt = Counter({role: self._spoilt[role] + 1})
         if role and self._spoilt[role] >= policy.quarantine_after:

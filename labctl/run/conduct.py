@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from labctl.run.contracts import Interlocks, Keeper
 from labctl.run.earlier import Earlier
+from labctl.run.plan import Stage
 from labctl.run.policy import FailurePolicy
 from labctl.run.steering import Steering
 
@@ -19,6 +20,7 @@ class Conduct:
     :param overrides: Whether that goes before what a stage says for itself.
     :param keeper: Brings the instruments back; without one a failed point ends the run.
     :param set_up: Sets every role up as before the first point; what was measured is kept.
+    :param against_more: Says why a stage may not have so many points more; an empty text if it may.
     :param interlocks: Watch conditions, looked at between points and while waiting.
     :param steering: What operators want.
     :param earlier: The earlier part of a resumed run.
@@ -29,6 +31,7 @@ class Conduct:
     overrides: bool = False
     keeper: Keeper | None = None
     set_up: Callable[[], None] = lambda: None
+    against_more: Callable[[Stage, int], str] = lambda stage, count: ""
     interlocks: Interlocks | None = None
     steering: Steering = field(default_factory=Steering)
     earlier: Earlier | None = None

@@ -56,6 +56,10 @@ class Interlocks(Protocol):
         """Get whether a run that paused because of a condition may go on."""
         ...
 
+    def soon_s(self) -> float | None:
+        """Get in how many s a condition trips that holds already; None if none holds."""
+        ...
+
     def worse(self, tripped: Tripped) -> Tripped | None:
         """Get what has tripped since and asks for more than ``tripped`` does, or None."""
         ...

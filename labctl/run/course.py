@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from labctl.run.procedure import SweepProcedure
 
 WriteEvent = Callable[[str, dict[str, Any]], None]
+AgainstMore = Callable[[Stage, int], str]
 Refuse = Callable[[Alteration, InputError], None]
 
 
@@ -28,6 +29,7 @@ class Course:
     :param write_event: Writes an event into the journal.
     :param refuse: Told of an alteration that turns out to be impossible when its stage begins.
     :param earlier: The earlier part of a resumed run.
+    :param against_more: Says why a stage may not have so many points more; an empty text if it may.
     """
 
     def __init__(
@@ -37,12 +39,14 @@ class Course:
         write_event: WriteEvent,
         refuse: Refuse,
         earlier: Earlier | None = None,
+        against_more: AgainstMore = lambda stage, count: "",
     ) -> None:
         self.plan = plan
         self._procedure = procedure
         self._write_event = write_event
         self._refuse = refuse
         self._earlier = earlier
+        self._against_more = against_more
         self._next_index = 0
         self._next_schedule_s = plan.start_up_s
         self._pending: list[Alteration] = list(earlier.pending) if earlier is not None else []
@@ -92,6 +96,9 @@ class Course:
             raise InputError(f"there is no stage {name!r}", where="alteration of the run", todo=todo)
         if name in self._begun:
             raise InputError(f"the stage {name!r} is over", where="alteration of the run", state="nothing has changed")
+        later = self.plan.stages[names.index(name)]
+        if alteration.what == "extend":
+            self._require_room(later, alteration)
         self._pending.append(alteration)
         self._write_event("altered", {"alteration": alteration.model_dump(), "takes_effect": "when its stage begins"})
         return points
@@ -142,6 +149,7 @@ class Course:
 
     def _extended(self, stage: Stage, points: list[Point], _position: int, alteration: Alteration) -> list[Point]:
         count = alteration.points or 0
+        self._require_room(stage, alteration)
         settings = [point.settings for point in points]
         more = list(self._procedure.more_settings(stage, settings, count))
         _check_bounds(stage, more, count)
@@ -152,6 +160,10 @@ class Course:
             times_s = [*due, *(due[-1] + step_s * number for number in range(1, len(more) + 1))]
         first = points[0].index if points else self._next_index
         return self._points(stage, first, [*settings, *more], times_s)
+
+    def _require_room(self, stage: Stage, alteration: Alteration) -> None:
+        if reason := self._against_more(stage, alteration.points or 0):
+            raise InputError(reason, where="alteration of the run", state="nothing has changed")
 
     def _shortened(self, stage: Stage, points: list[Point], position: int, alteration: Alteration) -> list[Point]:
         count, left = alteration.points or 0, len(points) - position

@@ -30,6 +30,7 @@ from labctl.run.awake import keep_awake
 from labctl.run.conduct import Conduct
 from labctl.run.earlier import Earlier
 from labctl.run.endpoint import Endpoint
+from labctl.run.extension import reason_against
 from labctl.run.finish import finish
 from labctl.run.guard_line import GuardLine, take_standard_output
 from labctl.run.learned import past_runs
@@ -292,6 +293,7 @@ class Engine:
             steering=self.steering,
             earlier=self.prepared.earlier,
             began_s=self._began_s,
+            against_more=lambda stage, count: reason_against(self.prepared, bench, stage, count),
         )
 
     def _leave_safe(self, outcome: Outcome, error: LabctlError | None) -> None:

@@ -79,7 +79,7 @@ class PointLoop:
         self._planned = plan.max_points
         self._rows: list[Acknowledged] = []
         self._keep_rows = True
-        self._course = Course(plan, procedure, self._event, self._refuse, earlier)
+        self._course = Course(plan, procedure, self._event, self._refuse, earlier, self.conduct.against_more)
         self._attempts = Attempts(self, self.conduct)
         self._pauses = Pauses(self, self.conduct)
         self._reference: Acknowledged | None = None
@@ -176,6 +176,10 @@ class PointLoop:
     def set_up_first(self) -> None:
         """Have every role set up as before the first point, ahead of the next one; what was measured is kept."""
         self._attempts.set_up_first()
+
+    def held_by_interlocks(self, point: Point) -> bool:
+        """Pause for as long as a watch condition asks for it; get whether one did."""
+        return self._pauses.after_failure(point)
 
     def expect_revival(self) -> None:
         """Declare how long it may take to bring instruments back."""

@@ -23,7 +23,7 @@ class Alteration(BaseModel):
 
     what: Literal["extend", "shorten", "retime"]
     stage: str = ""
-    points: Annotated[int, Field(ge=1, le=1_000_000)] | None = None
+    points: Annotated[int, Field(ge=1, le=100_000)] | None = None
     every_s: Annotated[float, Field(gt=0, le=1e9, allow_inf_nan=False)] | None = None
 
     @model_validator(mode="after")

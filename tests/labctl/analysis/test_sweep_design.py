@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.analysis.sweep_design import coarse_fluences, refine_fluences
+from labctl.analysis.sweep_design import coarse_fluences, gap_fluences, refine_fluences
 
 
 def test_coarse_pass():
@@ -45,3 +45,15 @@ def test_impossible_designs_are_refused():
         refine_fluences(28.0, 4)
     with pytest.raises(ValueError, match="guess > 0"):
         coarse_fluences(0.0)
+
+
+def test_gaps_are_halved_the_widest_first() -> None:
+    assert gap_fluences([1.0, 16.0, 2.0], 3) == pytest.approx([2**1.75, 2**2.5, 2**3.25])
+    many = gap_fluences([1.0, 100.0], 50_000)
+    assert len(many) == 50_000 and (np.diff(many) > 0).all() and many[0] > 1.0 and many[-1] < 100.0
+
+
+@pytest.mark.parametrize("fluences", [[], [3.0], [3.0, 3.0], [0.0, 1.0]])
+def test_no_gap_no_fluences(fluences: list[float]) -> None:
+    with pytest.raises(ValueError, match="two different"):
+        gap_fluences(fluences, 1)

@@ -213,3 +213,13 @@ def test_points_that_are_late_for_another_reason_are_measured(begin: Callable[..
     run.trips = {3: ("pause", 100)}
     assert run.part().status == "finished"
     assert run.stored() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("stage", ["", "return"])
+def test_more_points_than_dose_or_disk_allow_are_refused(begin: Callable[..., ToyRun], stage: str) -> None:
+    run = begin(listed("coarse", 1.0, 2.0), listed("return", 9.0))
+    during(run, 0, extend(40, stage), extend(1, stage))
+    ended = run.part(against_more=lambda stage, count: "the spot has had its dose" if count > 5 else "")
+    assert (ended.status, ended.done) == ("finished", 4), "the run goes on, and takes what is allowed"
+    (refused,) = run.events("refused")
+    assert refused["error"]["what"] == "the spot has had its dose"

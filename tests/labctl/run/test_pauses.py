@@ -151,3 +151,51 @@ def test_roles_that_cannot_be_set_up_after_a_pause_are_tried_again(begin: Callab
     assert run.stored() == [0, 1, 2]
     assert run.stored("attempt") == [0, 2, 0]
     assert run.bench.wrongs == []
+
+
+@pytest.mark.parametrize("action", ["pause", "safe"])
+def test_a_try_that_an_interlock_has_stopped_does_not_count(begin: Callable[..., ToyRun], action: str) -> None:
+    """A door that opens during a point makes an instrument fail; the watch is asked before the instrument is blamed."""
+    run = begin()
+    failed: list[int] = []
+
+    def fail_once(point: Any) -> None:
+        if point.index == 1 and not failed:
+            failed.append(point.index)
+            raise InstrumentError("no pulse came", role="meter")
+
+    run.at_attempt = fail_once
+    run.trips = {2: (action, 3)}  # the looks before points 0 and 1, then the one after the failure
+    assert run.part(policy=FailurePolicy(retries=0)).status == "finished", "no try was left, and none was used up"
+    assert run.stored() == [0, 1, 2]
+    (paused,) = run.events("paused")
+    assert (paused["by"], paused["action"], paused["before"]) == ("interlock", action, 1)
+    assert [entry["action"] for entry in run.events("incident")] == ["retry"]
+    assert run.bench.wrongs == []
+
+
+def test_a_condition_within_its_grace_time_is_waited_for_before_a_point_is_given_up(
+    begin: Callable[..., ToyRun],
+) -> None:
+    run = begin()
+    soon = iter([0.5, 0.5, None])
+    run.interlocks.soon_s = lambda: next(soon, None)
+    run.at_attempt = lambda point: _fail(point.index == 1 and run.interlocks.looks <= 2)
+    run.trips = {4: ("pause", 1)}
+    assert run.part(policy=FailurePolicy(retries=0)).status == "finished"
+    assert len(run.events("paused")) == 1 and run.stored() == [0, 1, 2]
+
+
+def test_the_interlocks_are_watched_while_an_operator_pauses(begin: Callable[..., ToyRun]) -> None:
+    run = begin()
+    run.steering.pause("")
+    run.trips = {0: ("safe", 2)}
+    run.on_notice = lambda kind: run.steering.go_on() if run.events("paused")[1:] else None
+    assert run.part().status == "finished"
+    assert [event["by"] for event in run.events("paused")] == ["operator", "interlock"]
+    assert ("rest",) in run.bench.happened and run.bench.wrongs == []
+
+
+def _fail(now: bool) -> None:
+    if now:
+        raise InstrumentError("no pulse came", role="meter")

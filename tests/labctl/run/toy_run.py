@@ -216,6 +216,9 @@ class ToyInterlocks:
         self.left -= 1
         return self.left < 0
 
+    def soon_s(self) -> float | None:
+        return None
+
     def worse(self, tripped: Tripped) -> Tripped | None:
         return self.worsens
 
