@@ -111,7 +111,7 @@ class ExposureLedger:
     """Appends exposures and sums them.
 
     :param directory: Folder of the runs; the ledger file is made in it when the first account is opened or the first
-        exposure written.
+        exposure written. The folder itself is never made: a ledger apart from its runs would be believed.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -198,7 +198,8 @@ class ExposureLedger:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         """One durable transaction."""
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            if not self.path.parent.is_dir():
+                raise FileNotFoundError(f"its folder {self.path.parent} is gone")
             connection = sqlite3.connect(self.path, timeout=_BUSY_TIMEOUT_S, isolation_level=None)
             try:
                 # Rollback journal, not write-ahead log: it works on a share, and two processes may open it at once.
@@ -215,7 +216,8 @@ class ExposureLedger:
                 f"the exposure ledger could not be written: {error}",
                 where=str(self.path),
                 state="the run's own file holds the dose of every point",
-                todo="free or repair the disk; the dose can be entered from the run file",
+                todo="free or repair the disk, or put the folder back; what a run still owes is in its journal, and"
+                " `labctl dose DIR --settle` enters it",
             ) from error
 
     @contextmanager

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from labctl.clock import RealClock
 from labctl.errors import InputError
-from labctl.run.plan import Plan
+from labctl.run.plan import Plan, Stage
 from labctl.run.record import Record
 from labctl.run.steering import Alteration, read_alteration
-from labctl.store.naming import find_run
+from labctl.store.naming import find_run, paths_of
 from labctl.store.run import Run, open_run
 from labctl.store.source import Event
+
+
+_FLUENCE = "fluence_uj_cm2"
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,12 @@ class Earlier:
     """Acknowledged points: index to stream and number of the record."""
 
     @property
+    def directory(self) -> Path:
+        """Get the folder of the runs, absolute: that of the run, wherever it lies now, with the ledger in it."""
+        # Runs lie in a folder of their day.
+        return paths_of(self.journal.absolute()).sealed.parent.parent
+
+    @property
     def resumes_at_s(self) -> float:
         """Get the moment at which the run goes on now, in s since its start: the gap counts."""
         return self.last_s + self.gap_s
@@ -79,7 +88,10 @@ class Earlier:
         return len(self.done)
 
     def remaining(self) -> Plan:
-        """Get the plan without what is acknowledged, for the preflight: points, dose and light in proportion."""
+        """Get the plan without what is acknowledged, for the preflight: points, dose and light in proportion.
+
+        Light goes with the number of points, dose with their fluences where these are known. Both stay upper bounds.
+        """
         stages = []
         for stage in self.plan.stages:
             begun = self.stages.get(stage.name)
@@ -92,14 +104,13 @@ class Earlier:
                 for index, entry in zip(indices, begun.settings, strict=True)
                 if index not in self.done and index not in self.skipped
             ]
-            share = len(left) / max(stage.max_points, 1)
             stages.append(
                 replace(
                     stage,
                     max_points=len(left),
                     settings=tuple(left),
-                    dose_j_cm2=stage.dose_j_cm2 * share,
-                    open_s=stage.open_s * share,
+                    dose_j_cm2=stage.dose_j_cm2 * _share(left, begun.settings, stage, _FLUENCE),
+                    open_s=stage.open_s * len(left) / max(stage.max_points, 1),
                     times_s=None,
                 )
             )
@@ -174,6 +185,21 @@ def _read(journal: Path, run: Run) -> Earlier:
         len(run.events("resumed")),
         dict(_acknowledged(run, plan)),
     )
+
+
+def _share(left: Sequence[Mapping[str, Any]], begun: Sequence[Mapping[str, Any]], stage: Stage, name: str) -> float:
+    """Get the share of what a stage was planned to sum up of a quantity that is left, at least what it really is.
+
+    :param left: Settings of the points that are left.
+    :param begun: Settings of all points of the stage; they stand in for the plan where that is adaptive, which planned
+        for no less than these.
+    """
+    planned = stage.settings or begun
+    if not all(isinstance(entry.get(name), int | float) for entry in (*planned, *left)):
+        return len(left) / max(stage.max_points, 1)
+    mean = sum(entry[name] for entry in planned) / max(len(planned), 1)
+    whole = mean * min(len(planned), stage.max_points)
+    return sum(entry[name] for entry in left) / whole if whole > 0 else float(bool(left))
 
 
 def _stage_points(event: Event) -> StagePoints:

@@ -54,7 +54,8 @@ class RunLight:
         self._sealed = sealed
         self._run = run_name(sealed)
         self._record = record
-        self._ledger = ExposureLedger(Path(prepared.request.out))
+        # Runs lie in a folder of their day.
+        self._ledger = ExposureLedger(sealed.parent.parent)
         self._account: Account | None = None
         self._unwritten: list[LightOnSample] = []
 

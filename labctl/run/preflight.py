@@ -204,13 +204,14 @@ def _beyond_dose(prepared: PreparedRun, plan: Plan, before: EarlierLight) -> lis
         return []
     if needs_laboratory(prepared.bench):
         before = EarlierLight(0.0)
-    # What the earlier part of a resumed run gave is part of its plan.
-    coming_j_cm2 = max(plan.dose_j_cm2 - before.own_j_cm2, 0.0)
+    # The plan of a resumed run is what is left of it; what its earlier part gave has been received.
+    coming_j_cm2 = plan.dose_j_cm2
     if before.dose_j_cm2 + coming_j_cm2 <= limit:
         return list(before.unknown)
+    own = f" ({before.own_j_cm2:.3g} of it in the earlier part of this run)" if before.own_j_cm2 else ""
     return [
         *before.unknown,
-        f"the spot {prepared.request.spot!r} has received {before.dose_j_cm2:.3g} J/cm^2 and the plan may add"
+        f"the spot {prepared.request.spot!r} has received {before.dose_j_cm2:.3g} J/cm^2{own} and the plan may add"
         f" {coming_j_cm2:.3g} J/cm^2; the limit is {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot",
     ]
 

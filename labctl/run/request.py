@@ -9,7 +9,7 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from labctl.errors import ConfigError, InputError, LabctlError, Problem
 from labctl.installed import entry_points
@@ -34,7 +34,7 @@ class RunRequest(BaseModel):
     :param parameters: Values by parameter name; text with units, or plain JSON values.
     :param bench: Name of a shipped bench, or a path.
     :param sample: Name of a shipped sample, or a path; None for none.
-    :param out: Folder for the run.
+    :param out: Folder for the run; made absolute here, so that it stays the same whoever reads the request where.
     :param spot: Name of the spot on the sample, for the exposure ledger.
     :param seed: Seed of a simulated laboratory.
     :param virtual_time: Whether to run on the virtual clock.
@@ -50,7 +50,7 @@ class RunRequest(BaseModel):
     parameters: dict[str, Any] = Field(default_factory=dict)
     bench: str
     sample: str | None = None
-    out: str = "runs"
+    out: str = Field(default="runs", validate_default=True)
     spot: str = "1"
     seed: int = Field(default=0, ge=0, le=MAX_SEED)
     virtual_time: bool = False
@@ -58,6 +58,14 @@ class RunRequest(BaseModel):
     on_failure: FailurePolicy | None = None
     resume: str | None = None
     again: str | None = None
+
+    @field_validator("out")
+    @classmethod
+    def _make_absolute(cls, out: str) -> str:
+        try:
+            return str(Path(out).absolute())
+        except FileNotFoundError as error:
+            raise ValueError("the working directory is gone; give an absolute path") from error
 
 
 @dataclass(frozen=True)
@@ -143,6 +151,9 @@ def prepare(request: RunRequest, procedure: SweepProcedure | None = None) -> Pre
     from labctl.run.stored_request import stored_files
 
     stored = stored_files(request)
+    if stored.earlier is not None:
+        # The light of a run is booked in one ledger: the one beside its journal.
+        request = request.model_copy(update={"out": str(stored.earlier.directory)})
     problems: list[Problem] = []
     others: list[LabctlError] = []
     loaded: dict[str, Any] = {}

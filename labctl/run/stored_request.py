@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from labctl.bench.ledger import LEDGER_NAME
 from labctl.errors import InputError
 from labctl.run.policy import FailurePolicy
 from labctl.run.request import RunRequest
@@ -44,7 +45,22 @@ class StoredFiles:
         return self.bench_text is not None
 
     def warnings(self, bench: BenchConfig) -> tuple[str, ...]:
-        """Get what differs between the bench file then and now."""
+        """Get what differs between then and now: the bench file, and the folder of a run that is resumed."""
+        return (*self._of_the_bench(bench), *self._of_the_folder())
+
+    def _of_the_folder(self) -> tuple[str, ...]:
+        """The ledger goes with the run. Where the folder was copied, the other ledger does not learn of the light."""
+        if self.earlier is None:
+            return ()
+        here, then = self.earlier.directory, Path(str(self.earlier.header.get("request", {}).get("out", "")))
+        if not (then.is_absolute() and (then / LEDGER_NAME).is_file()) or (here.is_dir() and then.samefile(here)):
+            return ()
+        return (
+            f"the run was begun in {then} and lies in {here} now: its light is entered in the exposure ledger there;"
+            f" that of {then} does not learn of it",
+        )
+
+    def _of_the_bench(self, bench: BenchConfig) -> tuple[str, ...]:
         if self.bench_text is None or bench.text == self.bench_text:
             return ()
         then, now = self.bench_text.splitlines(), bench.text.splitlines()
@@ -74,8 +90,7 @@ def request_to_resume(
         "resume": str(earlier.journal),
         "again": None,
         "lease": lease,
-        # Runs lie in a folder of their day; the ledger lies beside those.
-        "out": asked.out if Path(asked.out).is_dir() else str(earlier.journal.absolute().parent.parent),
+        "out": str(earlier.directory),
     }
     if on_failure is not None:
         changes["on_failure"] = on_failure

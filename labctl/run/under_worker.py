@@ -18,6 +18,7 @@ import math
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -125,6 +126,8 @@ class WorkerRun:
         for warning in checked.warnings:
             log.warning("%s", warning)
         procedure.stop_event = self._stop
+        # Its rows go to the Worker's file; the ledger is all that it keeps here.
+        Path(self.prepared.request.out).mkdir(parents=True, exist_ok=True)
         with self.clock.actor():
             self.bench = bench = Bench.open(
                 self.prepared.bench,

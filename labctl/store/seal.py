@@ -52,6 +52,13 @@ def seal(
     journal, target = Path(journal_path), Path(target_path)
     dated = RealClock().wall() if wall_s is None else wall_s
     results = [checked_result(name, data, dated) for name, data in (process or {}).items()]
+    if not journal.exists() and not target.exists():
+        raise StorageError(
+            f"there is no run file {target.name}",
+            where=str(target),
+            state="nothing was written",
+            todo="find out where the run was moved to; `labctl run --resume RUN` goes on with it there",
+        )
     target.parent.mkdir(parents=True, exist_ok=True)
     with ExitStack() as stack:
         if journal.parent.is_dir():

@@ -45,6 +45,15 @@ def test_nothing_is_made_until_there_is_light(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
+def test_no_folder_is_made_only_for_the_ledger(tmp_path: Path) -> None:
+    ledger = ExposureLedger(tmp_path / "moved away")
+    with pytest.raises(StorageError, match="is gone"):
+        ledger.write([ONE])
+    with pytest.raises(StorageError, match="is gone"):
+        ledger.open_account("film", "1", "a", simulated=True, wall_s=0.0)
+    assert not (tmp_path / "moved away").exists()
+
+
 def test_quotes_in_names(tmp_path: Path) -> None:
     ledger = ExposureLedger(tmp_path)
     ledger.write([replace(ONE, sample="film'; DROP TABLE exposure; --")])

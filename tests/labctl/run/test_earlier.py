@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -210,6 +211,22 @@ def test_what_is_left_is_planned_in_proportion(begin: Callable[..., ToyRun]) -> 
     assert [stage.max_points for stage in left.stages] == [3, 1]
     assert (left.stages[0].dose_j_cm2, left.stages[0].open_s) == (6.0, 3.0)
     assert left.stages[0].settings == ({"x_mm": 1.0}, {"x_mm": 2.0}, {"x_mm": 3.0})
+
+
+@pytest.mark.parametrize("is_adaptive", [False, True])
+def test_the_dose_that_is_left_goes_with_the_fluence(begin: Callable[..., ToyRun], is_adaptive: bool) -> None:
+    """Of 1, 2 and 7 uJ/cm^2 the first is done: nine tenths of the dose are left, though two of three points."""
+    fluences = (1.0, 2.0, 7.0)
+    settings = tuple({"x_mm": value, "fluence_uj_cm2": value} for value in fluences)
+    run = begin(Stage("coarse", "points", 3, 2.0, settings, dose_j_cm2=10.0, open_s=3.0))
+    run.at_attempt = lambda point: run.stop.set() if point.index == 0 else None
+    run.part()
+    earlier = read_earlier(run.path)
+    if is_adaptive:
+        (stage,) = earlier.plan.stages
+        earlier = replace(earlier, plan=replace(earlier.plan, stages=(replace(stage, settings=None),)))
+    (left,) = earlier.remaining().stages
+    assert (left.dose_j_cm2, left.open_s) == (pytest.approx(9.0), 2.0)
 
 
 def test_an_alteration_of_a_stage_that_had_not_begun_is_pending(begin: Callable[..., ToyRun]) -> None:

@@ -5,17 +5,18 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from labctl.bench.ledger import ExposureLedger
+from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.bench.light import ComingLight
 from labctl.config.bench import load_bench
 from labctl.config.locate import locate
 from labctl.errors import InputError
+from labctl.run.earlier import Earlier
 from labctl.run.plan import Plan, Stage
 from labctl.run.preflight import Preflight, preflight, require
 from labctl.run.request import RunRequest, prepare
@@ -142,9 +143,9 @@ def test_the_light_of_runs_that_died_counts_and_an_unknown_amount_of_it_refuses(
 ) -> None:
     def dies(run: str, closed_wall_s: float | None) -> None:
         path = tmp_path / "runs" / f"{run}.journal"
+        path.parent.mkdir(parents=True, exist_ok=True)
         account = ExposureLedger(tmp_path / "runs").open_account(name, "1", run, simulated=False, wall_s=1.7e9)
         light = ComingLight(1.7e9, 50.0, 1000.0, 0.0, 0, 0.0)
-        path.parent.mkdir(parents=True, exist_ok=True)
         with Journal.create(path, {"request": {}}) as journal:
             journal.event("light", {"account": account.number, **asdict(light)}, t_s=0.0, wall_s=light.wall_s)
             if closed_wall_s is not None:
@@ -163,3 +164,27 @@ def test_the_light_of_runs_that_died_counts_and_an_unknown_amount_of_it_refuses(
     assert any("has received 500 J/cm^2" in reason for reason in check(tmp_path, bench).refusals)
     dies("2026-11-21/0003_a", None)
     assert any("nobody has confirmed since" in reason for reason in check(tmp_path, bench).refusals)
+
+
+@pytest.mark.parametrize(("own_share", "accepted"), [(1.01, True), (0.5, False)])
+def test_of_a_resumed_run_what_fell_and_what_is_left_count_once_each(
+    tmp_path: Path, real_bench: Callable[..., str], own_share: float, accepted: bool
+) -> None:
+    """The limit is what is left of the plan, and a share of the 3 J/cm^2 that the earlier part gave."""
+    request = RunRequest(procedure="fluence-sweep", bench=real_bench(), out=str(tmp_path / "runs"))
+    first = prepare(request)
+    assert first.sample is not None
+    left = first.plan()
+    limit = left.dose_j_cm2 + 3.0 * own_share
+    bench = real_bench(('dose_per_spot = "200 J/cm^2"', f'dose_per_spot = "{limit} J/cm^2"'))
+    journal = tmp_path / "runs" / "2026-11-21" / "0001_a.journal"
+    journal.parent.mkdir(parents=True)
+    sample = first.sample.sample.name
+    one = Exposure(sample, "1", "2026-11-21/0001_a", 1.7e9, 3.0, 60_000, 50.0, False)
+    assert one.dose_j_cm2 == pytest.approx(3.0)
+    ExposureLedger(tmp_path / "runs").write([one])
+    earlier = Earlier(journal, {}, left, {}, (), frozenset(), {}, "aborted", "", 0.0, 1.7e9, 0)
+    found = preflight(replace(prepare(request.model_copy(update={"bench": bench})), earlier=earlier))
+    refusals = [text for text in found.refusals if "limits.dose_per_spot" in text]
+    assert bool(refusals) is not accepted
+    assert all("has received 3 J/cm^2 (3 of it in the earlier part of this run)" in text for text in refusals)
