@@ -43,7 +43,7 @@ from labctl.run.preflight import preflight, require
 from labctl.run.procedure import Record, Streams
 from labctl.run.provenance import instruments, resumption, run_header, watched
 from labctl.run.request import PreparedRun, RunRequest, prepare
-from labctl.run.safe_program import can_harm, safety_roles
+from labctl.run.safe_program import bench_message, can_harm, safety_roles
 from labctl.run.steering import Steering, read_alteration
 from labctl.run.time_left import paced_stages
 from labctl.store.journal import Journal
@@ -61,6 +61,7 @@ _LEDGER_EVERY_S = 10.0
 """What falls between two entries is in the journal: a run that dies does not hide it."""
 _OPENING_S = 180.0
 _SAFE_STATE_S = 60.0
+_STORE_S = 30.0
 _FRONT_S = 10.0
 _STANDBY_S = 60.0
 _FINISHING_S = 900.0
@@ -141,6 +142,7 @@ class Engine:
     def _run(self) -> Outcome:
         self.guard.quiet(_OPENING_S)
         standby = bool(safety_roles(self.prepared.bench))
+        self.guard.say("bench", **bench_message(self.prepared))
         self.guard.say("instruments", open=False, standby=standby)
         checked = preflight(self.prepared)
         require(checked)
@@ -159,6 +161,7 @@ class Engine:
             outcome.warnings.extend(settle_dead_run(paths.sealed))
         self._light = RunLight(self.prepared, paths.sealed, partial(self._record_light, journal))
         self._say_started(outcome, plan)
+        self.guard.say("points", points=outcome.points)
         try:
             self._measure(journal, plan, outcome)
         finally:
@@ -237,12 +240,19 @@ class Engine:
         """Nothing is opened before somebody is ready to close it, should this process die."""
         if not self.guard.has_guard or not safety_roles(self.prepared.bench):
             return
-        if not self._real.wait(self.guard.standby_ready, _STANDBY_S):
+        if not self._real.wait(self.guard.standby_answered, _STANDBY_S):
             raise LabctlError(
                 f"the safe-state program was not ready within {_STANDBY_S:.0f} s",
                 where="guard",
                 state="nothing was moved",
                 todo="see what keeps this computer so busy; try again",
+            )
+        if self.guard.unready:
+            raise InputError(
+                "nobody would make the bench safe if this process died: the safe-state program cannot stand by: "
+                f"{self.guard.unready}",
+                where="guard",
+                todo="mend what is named here; nothing is opened before",
             )
 
     def _open_bench(self, journal: Journal) -> Bench:
@@ -347,13 +357,21 @@ class Engine:
             journal.set_axis(name, values, unit)
 
     def _record_light(self, journal: Journal, data: Mapping[str, Any], wall_s: float) -> None:
-        """Write down light on the sample before it comes."""
+        """Write down light on the sample before it comes; a disk that hangs must not take the time of a point."""
+        self.guard.expect(_STORE_S)
         journal.event(LIGHT, data, t_s=self._times()["t_s"], wall_s=wall_s)
+        self.guard.expect(self._expected_s)
 
     def _write_ledger(self, bench: Bench) -> None:
-        """Write down the light that the sample has received since the last time; give back space that is used now."""
+        """Write down the light that the sample has received since the last time; give back space that is used now.
+
+        What the ledger does not take now it is offered again: the journal has it, and the bench holds the limit.
+        """
         if self._light is not None:
-            self._light.write(bench.take_light())
+            try:
+                self._light.write(bench.take_light())
+            except StorageError as error:
+                log.warning("the exposure ledger waits: %s", error.what)
         journal = self._journal
         if journal is not None:
             journal.reserve.shrink_to(max(self._space_bytes - used_bytes(journal.path), LAST_WORDS_BYTES))
