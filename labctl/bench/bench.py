@@ -110,6 +110,7 @@ class Bench:
         on_light: Callable[[ComingLight], None] | None = None,
         run_is_alive: Callable[[], bool] | None = None,
         dead_owner: int = 0,
+        locks: ResourceLocks | None = None,
     ) -> Bench:
         """Open the instruments of a bench.
 
@@ -133,6 +134,8 @@ class Bench:
             with a dead man are fed. None: none is armed, nor in virtual time, which no device knows.
         :param dead_owner: Process that was killed and cannot run again, though the kernel has not let it go; its locks
             are passed over.
+        :param locks: Locks of these roles by :func:`bench_locks`, where they are held already; the bench gives them
+            back when it is closed. ``owner`` and ``dead_owner`` are then theirs.
         """
         wanted = _roles_to_open(config, roles)
         session = Session(
@@ -145,7 +148,7 @@ class Bench:
             operator=operator,
             record_by_hand=record_by_hand,
         )
-        locks = ResourceLocks([config.instruments[role].resource for role in wanted], owner, dead_owner)
+        locks = bench_locks(config, wanted, owner, dead_owner) if locks is None else locks
         locks.acquire()
         bench = cls(config, session, {}, {}, locks, spot_dose_j_cm2, on_light, folder)
         try:
@@ -399,6 +402,17 @@ class Bench:
             spot_dose_j_cm2=0.0 if self.simulated else self._spot_dose_j_cm2,
             on_light=self._on_light,
         )
+
+
+def bench_locks(
+    config: BenchConfig, roles: Sequence[str] | None = None, owner: str = "labctl", dead_owner: int = 0
+) -> ResourceLocks:
+    """Make the locks on the instruments of a bench, not taken yet; raises InputError for a role that it has not.
+
+    :param roles: Roles whose instruments are locked; all of the bench if None.
+    """
+    wanted = _roles_to_open(config, roles)
+    return ResourceLocks([config.instruments[role].resource for role in wanted], owner, dead_owner)
 
 
 def needs_laboratory(config: BenchConfig) -> bool:

@@ -49,7 +49,9 @@ class ResourceLocks:
         self._held: list[tuple[FileLock, Path]] = []
 
     def acquire(self) -> None:
-        """Take all locks or none; raises InputError that names the owner of the first one taken."""
+        """Take all locks or none; raises InputError that names the owner of the first one taken. Once held, nothing."""
+        if self._held:
+            return
         for resource in self._resources:
             path = _lock_path(resource)
             lock = FileLock(path, mode=_FILE_FOR_ALL_USERS)
@@ -75,6 +77,12 @@ class ResourceLocks:
                     where=str(path),
                     todo="make that folder writable; without a lock two runs could drive one instrument",
                 ) from error
+
+    def name_owner(self, owner: str) -> None:
+        """Say from now on who holds them, e.g. the run when it has a name."""
+        self._owner = owner
+        for lock, _ in self._held:
+            _write_owner(Path(lock.lock_file), owner)
 
     def release(self) -> None:
         """Give all locks back; may be called twice."""

@@ -12,10 +12,11 @@ from labctl.errors import InputError
 from labctl.run.plan import Plan, Stage
 from labctl.run.record import Record
 from labctl.run.steering import Alteration, read_alteration
+from labctl.store.journal_format import lock_path
 from labctl.store.naming import find_run, paths_of
+from labctl.store.ownership import owner_of
 from labctl.store.run import Run, open_run
 from labctl.store.source import Event
-
 
 _FLUENCE = "fluence_uj_cm2"
 
@@ -138,7 +139,8 @@ def read_earlier(path: Path | str) -> Earlier:
     with open_run(files.journal) as run:
         if run.status == "running":
             raise InputError(
-                "the run goes on: it cannot be resumed",
+                f"the run {files.journal.stem} goes on in {owner_of(lock_path(files.journal)) or 'another process'}:"
+                " it cannot be resumed",
                 where=str(files.journal),
                 todo="`labctl show RUN` tells how far it is, `labctl abort RUN` ends it",
             )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from labctl.bench.ledger import LEDGER_NAME
-from labctl.errors import InputError
+from labctl.errors import InputError, StorageError
 from labctl.run.policy import FailurePolicy
 from labctl.run.request import RunRequest
 
@@ -83,7 +84,8 @@ def request_to_resume(
     """
     from labctl.run.earlier import read_earlier
 
-    earlier = read_earlier(path)
+    with _no_run_if_unreadable():
+        earlier = read_earlier(path)
     asked = _request_of(earlier.header, earlier.journal)
     changes: dict[str, Any] = {
         "bench": bench or _bench_file(earlier.header, asked),
@@ -103,7 +105,8 @@ def request_again(path: str, *, bench: str | None = None, changes: Mapping[str, 
     :param bench: Another bench; it is then read as it is now.
     :param changes: Other values for fields of the request, e.g. ``out`` or ``spot``.
     """
-    header = _header(path)
+    with _no_run_if_unreadable():
+        header = _header(path)
     asked = _request_of(header, Path(path))
     return asked.model_copy(
         update={
@@ -114,6 +117,15 @@ def request_again(path: str, *, bench: str | None = None, changes: Mapping[str, 
             **(changes or {}),
         }
     )
+
+
+@contextmanager
+def _no_run_if_unreadable() -> Iterator[None]:
+    """A file that cannot be read as a run is a request that cannot be carried out."""
+    try:
+        yield
+    except StorageError as error:
+        raise InputError(error.what, where=error.where, todo=error.todo) from error
 
 
 def stored_files(request: RunRequest) -> StoredFiles:

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from labctl.errors import StorageError
+from labctl.errors import InputError, StorageError
 from labctl.store.durable import write_new
 from labctl.store.windows_names import LONGEST_PATH, too_long
 
@@ -137,13 +137,15 @@ def find_run(path: Path | str) -> RunFiles:
     Files are told apart by their suffix alone: opening a live journal to look inside would drop the locks that
     SQLite holds on it in this process.
 
-    :raises StorageError: If the suffix is that of neither.
+    :raises InputError: If the suffix is that of neither, or there is no name.
     """
-    path = Path(path)
+    given, path = str(path), Path(path)
+    if not path.name:
+        raise InputError(f"{given!r} names no run", todo="`labctl runs DIR` lists what there is")
     if path.suffix in _SUFFIXES:
         stem = path.name.removesuffix(path.suffix)
     elif path.is_file():
-        raise StorageError(
+        raise InputError(
             f"{path.name} is not a run: runs are .journal or .h5 files", where=str(path), todo="give another path"
         )
     else:

@@ -216,3 +216,15 @@ def test_the_locks_are_for_all_users_of_the_machine(own_state: Path, monkeypatch
     monkeypatch.setenv("TMPDIR", "/elsewhere")
     monkeypatch.setenv("HOME", "/elsewhere")
     assert lock.lock_folder() == before
+
+
+def test_locks_that_are_held_can_be_taken_again_and_get_the_name_of_the_run() -> None:
+    locks, other = ResourceLocks([SERIAL], "fluence-sweep in /data/runs"), ResourceLocks([SERIAL], "me")
+    locks.acquire()
+    locks.acquire()
+    locks.name_owner("run /data/runs/2026-11-21/0001_a.h5")
+    with pytest.raises(InputError, match=f"in use by run /data/runs/2026-11-21/0001_a.h5 .process {os.getpid()} on "):
+        other.acquire()
+    locks.release()
+    other.acquire()
+    other.release()

@@ -113,3 +113,17 @@ def test_out_that_is_a_file_is_left_alone(labctl):
     said = labctl("demo", "--json")
     assert (said.code, said.json["status"]) == (2, "refused")
     assert Path("runs").read_text() == "mine"
+
+
+@pytest.mark.parametrize("command", [("show",), ("abort",), ("analyse",), ("run", "--resume"), ("run", "--again")])
+@pytest.mark.parametrize("run", ["", ".", "notes.txt", "notes.h5"])
+def test_what_is_no_run(labctl, tmp_path, command, run):
+    (tmp_path / "notes.txt").write_text("no run")
+    (tmp_path / "notes.h5").write_text("no run")
+    said = labctl(*command, run)
+    if command[0] == "run" or not run.endswith(".h5"):
+        assert said.code == 2
+        assert "nothing was moved" in said.err
+    else:
+        assert said.code in (1, 2)
+    assert "Traceback" not in said.err and "fault in labctl" not in said.err

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.errors import StorageError
+from labctl.errors import InputError, StorageError
 from labctl.store import naming
 from labctl.store.journal import Journal
 from labctl.store.naming import allocate_run, find_run, is_network, mount_type, plain_part
@@ -122,5 +122,11 @@ def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
 
 def test_a_file_of_another_kind_is_no_run(tmp_path: Path) -> None:
     (tmp_path / "x.txt").touch()
-    with pytest.raises(StorageError, match=r"x\.txt is not a run"):
+    with pytest.raises(InputError, match=r"x\.txt is not a run"):
         find_run(tmp_path / "x.txt")
+
+
+@pytest.mark.parametrize("path", ["", ".", "/"])
+def test_a_path_without_a_name_names_no_run(path: str) -> None:
+    with pytest.raises(InputError, match="names no run"):
+        find_run(path)
