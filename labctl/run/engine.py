@@ -18,7 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.bench import Bench
+from labctl.bench.bench import Bench, bench_locks
 from labctl.bench.recovery import Recovery
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
@@ -39,7 +39,7 @@ from labctl.run.light import RunLight, settle_dead_run
 from labctl.run.operator import PATIENCE_S, OperatorDesk
 from labctl.run.outcome import Outcome
 from labctl.run.plan import Plan, Point, Stage
-from labctl.run.preflight import preflight, require
+from labctl.run.preflight import Preflight, preflight, require
 from labctl.run.procedure import Record, Streams
 from labctl.run.provenance import instruments, resumption, run_header, watched
 from labctl.run.request import PreparedRun, RunRequest, prepare
@@ -109,6 +109,8 @@ class Engine:
         )
         self._journal: Journal | None = None
         self._bench: Bench | None = None
+        known = paths_of(prepared.earlier.journal) if prepared.earlier is not None else None
+        self._locks = bench_locks(prepared.bench, prepared.procedure.roles_on(prepared.bench), _owner(prepared, known))
         self._ended = threading.Event()
 
     def abort(self, reason: str) -> None:
@@ -146,10 +148,19 @@ class Engine:
         self.guard.say("instruments", open=False, standby=standby)
         checked = preflight(self.prepared)
         require(checked)
+        # Whoever finds the bench in use leaves nothing behind: neither a number nor an entry in a journal.
+        self._locks.acquire()
+        try:
+            return self._run_locked(checked)
+        finally:
+            self._locks.release()
+
+    def _run_locked(self, checked: Preflight) -> Outcome:
         earlier = self.prepared.earlier
         plan = checked.plan if earlier is None else earlier.plan
         self._spot_dose_j_cm2 = checked.spot_dose_j_cm2
         paths = self._allocate() if earlier is None else paths_of(earlier.journal)
+        self._locks.name_owner(_owner(self.prepared, paths))
         outcome = Outcome(self.prepared.simulated, run=str(paths.sealed))
         outcome.points = {"done": earlier.points if earlier is not None else 0, "planned": plan.max_points}
         outcome.warnings.extend(checked.warnings)
@@ -216,6 +227,8 @@ class Engine:
             aborted.where = "; ".join(part for part in (aborted.where, f"reason: {self._stop_reason}") if part)
         except LabctlError as failure:
             outcome.status, error = "failed", failure
+            if isinstance(failure, InputError) and self._bench is not None:
+                failure.state = ""  # it says that nothing was moved: of this value, not of the run
         except (Exception, SystemExit, KeyboardInterrupt) as failure:
             log.exception("the run failed")
             outcome.status, error = "failed", _fault(failure, self._progress)
@@ -264,7 +277,7 @@ class Engine:
             roles=roles,
             sample=self.prepared.sample,
             seed=request.seed,
-            owner=f"{self.prepared.procedure.NAME} in {request.out}",
+            locks=self._locks,
             spot_dose_j_cm2=self._spot_dose_j_cm2,
             operator=self._ask_operator,
             record_by_hand=self._record_operator,
@@ -503,6 +516,13 @@ def _without_the_unreached(report: SafeReport, error: BenchOpenError) -> SafeRep
         if can_harm(role)
     ]
     return SafeReport((*dead, *(entry for entry in report.steps if entry.role not in unreached)))
+
+
+def _owner(prepared: PreparedRun, paths: RunPaths | None) -> str:
+    """Say to the next who wants the instruments who has them."""
+    return (
+        f"the run {paths.sealed.with_suffix('')}" if paths else f"{prepared.procedure.NAME} in {prepared.request.out}"
+    )
 
 
 def _close(journal: Journal, outcome: Outcome) -> None:

@@ -215,7 +215,7 @@ class RunFront:
         python = [sys.executable, "-P", "-X", "utf8", "-m"]
         config = {
             "engine": [*python, ENGINE, str(request_file)],
-            "safe": [*python, "labctl.run.safe_program", str(request_file)],
+            "safe": [*python, "labctl.run.safe_program"],
             "liveness_s": LIVENESS_S,
             "start_s": START_S,
             "safe_s": SAFE_S,

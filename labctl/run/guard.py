@@ -7,13 +7,15 @@ is a JSON object with ``engine`` and ``safe`` (command lines), ``liveness_s``, `
 
 Engine and safe-state program write JSON lines to their standard output. The guard writes to its own what the front
 needs: ``started``, if the engine died ``safe_state``, then one ``final``. Where instruments live outside the engine,
-the safe-state program stands by: it imports everything, says ``ready``, and waits for a line on its standard input.
-The engine is told of that by a line on its own, and begins no plan before: so it takes moments, not seconds, from its
-death to a closed shutter, whenever it dies.
+the safe-state program stands by: it imports everything, reads the bench, says ``ready``, and waits for a line on its
+standard input. The engine is told of that by a line on its own, and begins no plan before: so it takes moments, not
+seconds, from its death to a closed shutter, whenever it dies.
 
-Lines to the program that stands by: ``run``, once the run has a name; then ``order``, to make the bench safe, or
-``dismissed``. An end of its input without either means that the guard is dead; then it looks after the engine itself
-(:mod:`labctl.run.orphan`). Lines to the engine: ``standby``, and ``end`` with a reason, to end the run safely.
+Lines to the program that stands by: ``bench``, what the engine has said of its bench, kept here for each that is
+started; ``run``, once the run has a name; then ``order``, to make the bench safe, or ``dismissed``. An end of its input
+without either means that the guard is dead; then it looks after the engine itself (:mod:`labctl.run.orphan`). Lines to
+the engine: ``standby``; ``unready`` with a reason, if nobody can stand by; and ``end`` with a reason, to end the run
+safely.
 
 Guard, engine and safe-state program have sessions of their own, so a Ctrl-C in a terminal reaches only the front.
 On Windows each has a console of its own instead, and a job object that ends it with all that it started.
@@ -63,7 +65,7 @@ _SLEPT_S = 0.5
 
 
 class Program:
-    """A child process that writes JSON lines; one thread reads them and ends with it.
+    """A child process that writes JSON lines; one thread reads them and ends with it, another writes those to it.
 
     :param command: Command line.
     :param log: Binary file for its standard error.
@@ -72,6 +74,7 @@ class Program:
 
     def __init__(self, command: list[str], log: IO[bytes], *, listens: bool = False) -> None:
         self._messages: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._told: queue.Queue[bytes | None] = queue.Queue()
         self.process: subprocess.Popen[bytes] = processes.start_apart(
             command,
             stdin=subprocess.PIPE if listens else subprocess.DEVNULL,
@@ -80,6 +83,9 @@ class Program:
         )
         self._job = _job_of(self.process)
         threading.Thread(target=self._read, name="output of a program", daemon=True).start()
+        if self.process.stdin is not None:
+            told = (self.process.stdin,)
+            threading.Thread(target=self._write, args=told, name="input of a program", daemon=True).start()
 
     def _read(self) -> None:
         for line in self.process.stdout or ():
@@ -93,9 +99,22 @@ class Program:
                 sys.stderr.write(f"labctl guard: not a message: {line[:200]!r}\n")
         self._messages.put(None)
 
+    def _write(self, pipe: IO[bytes]) -> None:
+        """Write what there is to tell: a full pipe waits for its reader, for whom the guard must not wait."""
+        with pipe:
+            try:
+                while (line := self._told.get()) is not None:
+                    while line:
+                        line = line[os.write(pipe.fileno(), line) :]
+            except OSError:
+                pass  # it is gone
+
     def next_message(self, timeout_s: float) -> dict[str, Any] | None:
-        """Return the next message, ``None`` at the end of the output; raises queue.Empty."""
-        return self._messages.get(timeout=max(timeout_s, 0.0))
+        """Return the next message, ``None`` at the end of the output, however often; raises queue.Empty."""
+        message = self._messages.get(timeout=max(timeout_s, 0.0))
+        if message is None:
+            self._messages.put(None)
+        return message
 
     def await_message(self, *kinds: str, timeout_s: float) -> dict[str, Any] | None:
         """Return the next message of one of the kinds, or ``None`` if none comes in time."""
@@ -109,21 +128,12 @@ class Program:
                 return message
 
     def tell(self, message: dict[str, Any]) -> None:
-        """Write one line to the program; one that is gone does not hear it."""
-        if self.process.stdin is not None:
-            try:
-                self.process.stdin.write(json.dumps(message).encode() + b"\n")
-                self.process.stdin.flush()
-            except OSError:
-                pass
+        """Have one line written to a program that listens; one that is gone does not hear it."""
+        self._told.put(json.dumps(message).encode() + b"\n")
 
     def close_input(self) -> None:
-        """Close the input of a program that listens: it has nothing to wait for any more."""
-        if self.process.stdin is not None:
-            try:
-                self.process.stdin.close()
-            except OSError:
-                pass
+        """Have the input of a program that listens closed: it has nothing to wait for any more."""
+        self._told.put(None)
 
     def has_ended(self, within_s: float) -> bool:
         """Return whether the process ends within a time."""
@@ -161,6 +171,7 @@ class Watch:
     def __init__(self, liveness_s: float, start_s: float) -> None:
         self.run = ""
         self.endpoint = ""
+        self.bench: dict[str, Any] | None = None
         self.simulated = False
         self.points = {"done": 0, "planned": 0}
         self.instruments_open = False
@@ -194,6 +205,8 @@ class Watch:
             self.were_open = self.were_open or self.instruments_open
             self.safe_state = message.get("safe_state", "")
             self.wants_standby = message["standby"]
+        elif kind == "bench":
+            self.bench = message
         elif kind == "points":
             self.points = message["points"]
         elif kind == "final" and isinstance(message["exit"], int) and isinstance(message["report"], dict):
@@ -260,23 +273,53 @@ class Standby:
         self._starts = 0
         self._told_run = False
 
-    def attend(self, watch: Watch) -> bool:
-        """Start what is not there, tell it what there is to know; return whether it has just become ready."""
-        if self.program is None or (self.program.process.poll() is not None and self._starts < _STANDBY_STARTS):
-            self.program = Program(self._command, self._log, listens=True)
-            self.ready = self._told_run = False
-            self._starts += 1
+    def attend(self, watch: Watch) -> dict[str, Any] | None:
+        """Start what is not there, tell it what there is to know; return what the engine is to hear of it, if anything.
+
+        One that cannot read the bench says so and ends; nothing is gained by starting it anew.
+        """
+        program = self.program or self._start(watch)
         if watch.run and not self._told_run:
-            self.program.tell({"m": "run", "run": watch.run, "endpoint": watch.endpoint})
+            program.tell({"m": "run", "run": watch.run, "endpoint": watch.endpoint})
             self._told_run = True
         try:
-            message = self.program.next_message(0.0)
+            message = program.next_message(0.0)
         except queue.Empty:
-            return False
-        if message is None or message.get("m") != "ready":
-            return False
-        self.ready = True
-        return True
+            return None
+        if message is None:
+            return self._start_anew(watch, program.process.poll())
+        if message.get("m") == "ready":
+            self.ready = True
+            return {"m": "standby"}
+        if message.get("m") == "unready":
+            self._starts = _STANDBY_STARTS + 1
+            return message
+        return None
+
+    def start_another(self, bench: dict[str, Any] | None) -> Program:
+        """Start the program and tell it which bench it is for."""
+        program = Program(self._command, self._log, listens=True)
+        if bench is not None:
+            program.tell(bench)
+        return program
+
+    def _start(self, watch: Watch) -> Program:
+        self.program = program = self.start_another(watch.bench)
+        self.ready = self._told_run = False
+        self._starts += 1
+        return program
+
+    def _start_anew(self, watch: Watch, code: int | None) -> dict[str, Any] | None:
+        """Replace a program that has ended; return what the engine is to hear if that has been tried often enough."""
+        if code is None or self._starts > _STANDBY_STARTS:
+            return None
+        if self._starts < _STANDBY_STARTS:
+            self._start(watch)
+            return None
+        self.ready = False
+        self._starts += 1
+        status = processes.status_text(code)
+        return {"m": "unready", "reason": f"it ended {_STANDBY_STARTS} times, the last time with exit status {status}"}
 
     def dismiss(self) -> None:
         """End it: it has touched nothing yet."""
@@ -314,8 +357,8 @@ def follow(engine: Program, watch: Watch, standby: Standby) -> str:
     """Follow the engine until it has ended or must be ended; return why it must be, or an empty text."""
     sleep = SleepWatch()
     while True:
-        if watch.wants_standby and standby.attend(watch):
-            engine.tell({"m": "standby"})
+        if watch.wants_standby and (heard := standby.attend(watch)) is not None:
+            engine.tell(heard)
         silent, message = False, None
         try:
             message = engine.next_message(_POLL_S)
@@ -342,7 +385,7 @@ def follow(engine: Program, watch: Watch, standby: Standby) -> str:
 
 
 def make_safe(
-    standby: Standby, order: dict[str, Any], config: dict[str, Any], log: IO[bytes]
+    standby: Standby, bench: dict[str, Any] | None, order: dict[str, Any], config: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Have the bench made safe and the death recorded; return the safe report, and what was recorded or ``None``.
 
@@ -351,7 +394,7 @@ def make_safe(
     report = {"state": "unconfirmed", "steps": [], "error": "the safe-state program gave no report"}
     for program in (standby.program, None):
         try:
-            asked = program or Program(config["safe"], log, listens=True)
+            asked = program or standby.start_another(bench)
         except OSError as error:
             return {**report, "error": f"the safe-state program cannot be started: {error}"}, None
         asked.tell({"m": "order", **order})
@@ -404,6 +447,10 @@ def report_death(
         recorded_points = {**watch.points, "done": recorded["points"]}
         report |= {"run": recorded["run"], "points": recorded_points, "warnings": recorded["warnings"]}
         report["status"] = recorded.get("status", "crashed")
+        if report["status"] == "finished" and recorded.get("sealed") and state != "unconfirmed":
+            said = f"{what}, after the run had finished and the bench was safe; it is sealed: `labctl analyse` it"
+            report |= {"error": None, "warnings": [*recorded["warnings"], said]}
+            return {"m": "final", "exit": 0, "report": report}
     elif watch.were_open:
         report["warnings"] = ["the death of the run could not be recorded in time: see whether its disk answers"]
     return {"m": "final", "exit": 4 if state == "unconfirmed" else 1, "report": report}
@@ -443,7 +490,7 @@ def guard_run(config: dict[str, Any], log: IO[bytes]) -> int:
                 order["safe"] = {"state": watch.safe_state, "steps": []}
             if engine.process.poll() is None:
                 order["stuck"] = engine.process.pid
-            safe, recorded = make_safe(standby, order, config, log)
+            safe, recorded = make_safe(standby, watch.bench, order, config)
         else:
             standby.dismiss()
         final = report_death(watch, what, safe, recorded, log_text)

@@ -33,8 +33,10 @@ class GuardLine:
         self._descriptor = descriptor
         self._posix = platform == "posix"
         self._writer = PatientWriter(descriptor) if descriptor is not None and not self._posix else None
-        self.standby_ready = threading.Event()
-        """Set once a program stands by that would make the bench safe in the engine's place."""
+        self.standby_answered = threading.Event()
+        """Set once a program stands by that would make the bench safe in the engine's place, or none can."""
+        self.unready = ""
+        """Why no program can stand by; empty as long as one can."""
         self.told_to_end = ""
         """Why the guard wants the run to end safely; empty as long as it does not."""
         self._lock = threading.Lock()
@@ -58,7 +60,12 @@ class GuardLine:
     def hear(self, message: Mapping[str, Any]) -> None:
         """Take one message of the guard."""
         if message.get("m") == "standby":
-            self.standby_ready.set()
+            self.standby_answered.set()
+        elif message.get("m") == "unready":
+            self.unready = str(message.get("reason")) or "no reason was given"
+            if self.standby_answered.is_set():
+                self.told_to_end = f"nobody stands by any more to make the bench safe: {self.unready}"
+            self.standby_answered.set()
         elif message.get("m") == "end":
             self.told_to_end = str(message.get("reason")) or "the guard wants it"
 

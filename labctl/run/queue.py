@@ -28,7 +28,7 @@ from labctl.run import front
 from labctl.run.queue_state import QueueState, Round, RunState
 from labctl.run.queued_runs import QueuedRun, check_runs, queued_runs
 from labctl.run.request import RunRequest, check_folder, prepare
-from labctl.run.safe_program import make_safe
+from labctl.run.safe_program import LeftBench, make_safe
 from labctl.run.stored_request import request_to_resume
 from labctl.store.run import open_run
 
@@ -315,7 +315,7 @@ class _Queue:
         if earlier is not None and earlier.unconfirmed:
             unknown += unsafe[-1:]
         for run in unknown:
-            report = make_safe(prepare(run.request))
+            report = make_safe(LeftBench.of_request(run.request))
             self.state.made_safe(report["state"])
             self.tell(f"bench of {run.name}: safe state {report['state']}")
             if report["state"] not in _SAFE:

@@ -64,6 +64,10 @@ class Going:
         """The process of the program that stands by."""
         return self._child("labctl.run.safe_program")
 
+    def standby_or_none(self) -> psutil.Process | None:
+        """The process of the program that stands by, if one lives just now."""
+        return next((child for child in self.guard.children() if "labctl.run.safe_program" in _command(child)), None)
+
     def _child(self, module: str) -> psutil.Process:
         (found,) = [child for child in self.guard.children() if module in child.cmdline()]
         return found
@@ -117,6 +121,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., Going]]:
         for process in _alive(run):
             process.send_signal(signal.SIGKILL)
         run.end()
+
+
+def _command(process: psutil.Process) -> list[str]:
+    """Get the command line of a process that may be gone; empty then."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _alive(run: Going) -> list[psutil.Process]:

@@ -123,6 +123,48 @@ def test_the_engine_hears_nothing_while_nobody_stands_by(watched):
     assert watched(f'say("quiet", s=9.0); {engine}', DEAF)[-1]["exit"] == 0
 
 
+def with_bench(monkeypatch):
+    """Have the engine tell of its bench: more than any pipe holds."""
+    told = 'say("bench", text="x" * 300_000)\nsay("started"'
+    monkeypatch.setattr(sys.modules[__name__], "ENGINE", ENGINE.replace('say("started"', told))
+
+
+def test_a_bench_that_nobody_reads_does_not_hold_the_guard_up(watched, monkeypatch):
+    with_bench(monkeypatch)
+    assert watched(f'say("quiet", s=9.0); time.sleep(0.5); {END}', DEAF)[-1]["exit"] == 0
+
+
+@pytest.mark.parametrize("dies", [False, True], ids=["the one that stands by", "another, at the order"])
+def test_each_program_hears_first_which_bench_it_is_for(watched, tmp_path, monkeypatch, dies):
+    with_bench(monkeypatch)
+    seen, once = tmp_path / "seen", tmp_path / "once"
+    note = f"first = json.loads(sys.stdin.readline()); open({str(seen)!r}, 'a').write(str(len(first['text'])) + ' ')\n"
+    first_fails = f"import os\nif not os.path.exists({str(once)!r}): open({str(once)!r}, 'w'); sys.exit(1)\n"
+    safe = f"import json, sys\n{note}{first_fails if dies else ''}{SAFE}"
+    final = watched("json.loads(sys.stdin.readline()); sys.exit(1)", safe)[-1]
+    assert final["report"]["safe_state"] == "confirmed"
+    assert seen.read_text().split() == ["300000"] * (2 if dies else 1)
+
+
+def test_the_engine_hears_why_nobody_can_stand_by(watched, tmp_path):
+    starts = tmp_path / "starts"
+    safe = f"""
+import json
+open({str(starts)!r}, "a").write("x")
+print(json.dumps({{"m": "unready", "reason": "no such driver"}}), flush=True)
+"""
+    told = {"m": "unready", "reason": "no such driver"}
+    final = watched(f"assert json.loads(sys.stdin.readline()) == {told}; time.sleep(0.3); {END}", safe)[-1]
+    assert final["exit"] == 0
+    assert starts.read_text() == "x", "nothing is gained by another"
+
+
+def test_a_standby_that_dies_again_and_again_is_given_up(watched):
+    reason = "it ended 3 times, the last time with exit status 7"
+    engine = f'say("quiet", s=9.0); assert json.loads(sys.stdin.readline())["reason"] == {reason!r}; {END}'
+    assert watched(engine, "raise SystemExit(7)")[-1]["exit"] == 0
+
+
 @pytest.mark.parametrize("safe", ["raise RuntimeError", DEAF, "print(5)"])
 def test_a_safe_program_that_fails_is_tried_anew_and_then_called_unconfirmed(watched, safe):
     final = watched("sys.exit(1)", safe, safe_s=0.5)[-1]
@@ -146,7 +188,15 @@ def test_an_engine_that_dies_after_it_made_safe_is_believed_and_recorded(watched
     _, safe, final = watched(engine, RECORDS_WHAT_IT_IS_TOLD)
     assert safe == {"m": "safe_state", "state": "confirmed"}
     assert final["report"]["safe_report"] == {"state": "confirmed", "steps": []}
-    assert (final["report"]["status"], final["exit"]) == ("finished", 1)
+    assert (final["report"]["status"], final["exit"]) == ("finished", 1), "nobody has said that it is sealed"
+
+
+def test_an_engine_that_dies_while_it_seals_a_finished_run_has_finished(watched):
+    engine = 'say("instruments", open=False, standby=False, safe_state="confirmed"); sys.exit(9)'
+    seals = RECORDS_WHAT_IT_IS_TOLD.replace('"points": 4', '"points": 4, "sealed": True')
+    final = watched(engine, seals)[-1]
+    assert (final["exit"], final["report"]["status"], final["report"]["error"]) == (0, "finished", None)
+    assert "exit status 9" in final["report"]["warnings"][0]
 
 
 def test_an_engine_that_dies_without_saying_how_it_left_the_bench_is_not_believed(watched):

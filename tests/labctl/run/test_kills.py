@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -63,6 +65,47 @@ def test_engine_hangs_with_light_on(serve: Callable, start: Callable, raw: bool)
     run.freeze_with_light_on(laboratory)
     assert wait_until_closed(laboratory, time.monotonic()) < LIVENESS_S + SAFE_WITHIN_S
     assert_crashed_but_safe(run.end(), "no sign of life for 1.0 s")
+
+
+@pytest.mark.slow
+def test_what_only_the_measurement_needs_does_not_keep_the_shutter_open(serve: Callable, start: Callable) -> None:
+    """The sample that the bench names cannot be read; the run was given another."""
+    laboratory = serve()
+    bench = Path(laboratory.bench)
+    text = bench.read_text(encoding="utf-8")
+    bench.write_text(text.replace('default_sample = "cdse-cds-zno"', 'default_sample = "lost.toml"'), encoding="utf-8")
+    assert "lost.toml" in bench.read_text(encoding="utf-8")
+    run = start(laboratory.bench, sample="cdse-cds-zno")
+    run.freeze_with_light_on(laboratory).kill()
+    assert wait_until_closed(laboratory, time.monotonic()) < SAFE_WITHIN_S
+    assert_crashed_but_safe(run.end(), "ended unexpectedly")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("orphan", [False, True], ids=["guard lives", "guard dies too"])
+@pytest.mark.parametrize("edit", ["syntax fault", "other ports", "removed"])
+def test_the_bench_file_is_edited_while_the_run_goes(serve: Callable, start: Callable, edit: str, orphan: bool) -> None:
+    """A program that stands by is started after that; it makes safe what the engine has opened."""
+    laboratory = serve()
+    run = start(laboratory.bench)
+    run.wait_for(lambda event: event.get("phase") == "preparing")
+    bench = Path(laboratory.bench)
+    text = bench.read_text(encoding="utf-8")
+    bench.unlink()
+    if edit != "removed":
+        bench.write_text("[instruments" if edit == "syntax fault" else re.sub(r":\d{4,5}\"", ':1"', text))
+    first = run.standby()
+    first.kill()
+    while run.standby_or_none() in (None, first):
+        time.sleep(0.01)
+    engine = run.freeze_with_light_on(laboratory)
+    if orphan:
+        run.guard.kill()
+    engine.kill()
+    wait_until_closed(laboratory, time.monotonic())
+    outcome = run.end()
+    assert (outcome["status"], outcome["safe_state"], outcome["exit"]) == ("crashed", "confirmed", 1), outcome
+    assert not laboratory.state()["shutter_open"]
 
 
 @pytest.mark.slow
