@@ -433,6 +433,21 @@ class PumpBeam:
         self._range_j = self.meter.range_j
 
 
+def angles_deg(malus: MalusLaw, low_j: float, high_j: float) -> tuple[float, float]:
+    """Get the lowest and highest angle in degrees that the attenuator is turned to for a range of energies.
+
+    The way from below is included. Energies are those at the meter, in J; beyond what the attenuator can give they are
+    taken at its end.
+    """
+    first, last = (
+        malus.angle_deg(min(max(energy_j, malus.minimum_j), malus.maximum_j)) for energy_j in (high_j, low_j)
+    )
+    turns = first // 360.0
+    if last // 360.0 > turns or first - 360.0 * turns < _BACKLASH_APPROACH_DEG:
+        return 0.0, 360.0
+    return first - 360.0 * turns - _BACKLASH_APPROACH_DEG, last - 360.0 * turns
+
+
 def _above_the_approach(angle_deg: float) -> float:
     """Get an angle of the same transmission that can be approached from below."""
     angle = angle_deg % 360.0

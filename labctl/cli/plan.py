@@ -48,7 +48,9 @@ def show_plan(
         checked = replace(checked, refusals=refusals, warnings=warnings)
     elif unreached:
         checked = replace(checked, refusals=(*checked.refusals, unreached))
-    expected = _expected(prepared, checked, rehearsal=rehearsal, seed=seed)
+    expected, forbidden = _expected(prepared, checked, rehearsal=rehearsal, seed=seed)
+    if forbidden:
+        checked = replace(checked, refusals=(*checked.refusals, forbidden))
     if as_json:
         code = 2 if checked.refusals else 0
         print_json({**_as_json(prepared, checked, state, expected), "exit": code})
@@ -71,13 +73,19 @@ def _ask(prepared: PreparedRun, *, live: bool) -> tuple[BenchState | None, str]:
         return None, str(error)
 
 
-def _expected(prepared: PreparedRun, checked: Preflight, *, rehearsal: bool, seed: int | None) -> Expectation | None:
-    """Learn what a run takes that may be begun; a refusal does not wait for it."""
+def _expected(
+    prepared: PreparedRun, checked: Preflight, *, rehearsal: bool, seed: int | None
+) -> tuple[Expectation | None, str]:
+    """Learn what a run takes that may be begun, and what forbids it on its way; a refusal does not wait for it."""
     if checked.refusals:
-        return None
+        return None, ""
     from labctl.run.forecast import forecast
+    from labctl.run.rehearsal import Forbidden
 
-    return forecast(prepared, checked.plan, rehearsal=rehearsal, seed=seed)
+    try:
+        return forecast(prepared, checked.plan, rehearsal=rehearsal, seed=seed), ""
+    except Forbidden as forbidden:
+        return None, str(forbidden)
 
 
 def _as_json(
@@ -145,6 +153,8 @@ def _quantity_row(quantity: SetQuantity) -> list[str]:
     from labctl.report.wording import typeset
 
     limit = f"{quantity.limit:.4g}" if quantity.limit is not None else "none"
+    if quantity.at_least is not None:
+        limit = f"{quantity.at_least:.4g} to {limit}" if quantity.limit is not None else f"≥ {quantity.at_least:.4g}"
     margin = f"{quantity.margin:.0%}" if quantity.margin is not None else ""
     unit = typeset(quantity.unit)
     return [quantity.stage, quantity.words, f"{quantity.low:.4g}", f"{quantity.high:.4g}", limit, margin, unit]

@@ -134,7 +134,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
         found = check_window(window, prepared.bench)
         refusals += found.refusals
         warnings += found.warnings
-    quantities = set_quantities(checked, prepared.bench)
+    quantities = set_quantities(checked, prepared.bench, prepared.procedure.roles_on(prepared.bench))
     refusals += _beyond_limits(quantities)
     before = collect(lambda: earlier_light(prepared), EarlierLight(0.0))
     refusals += _beyond_dose(prepared, checked, before)
@@ -188,13 +188,15 @@ def _check_laboratory(prepared: PreparedRun) -> None:
 
 
 def _beyond_limits(quantities: tuple[SetQuantity, ...]) -> list[str]:
-    """Say once for each quantity how far beyond its limit the plan would set it."""
-    worst: dict[str, SetQuantity] = {}
-    for quantity in quantities:
-        known = worst.get(quantity.name)
-        if quantity.refusal and (known is None or quantity.high > known.high):
-            worst[quantity.name] = quantity
-    return [quantity.refusal for quantity in worst.values()]
+    """Say once for each quantity how far beyond its upper and its lower limit the plan would set it."""
+    found: list[str] = []
+    for name in dict.fromkeys(quantity.name for quantity in quantities):
+        same = [quantity for quantity in quantities if quantity.name == name]
+        above = [quantity for quantity in same if quantity.above]
+        below = [quantity for quantity in same if quantity.below]
+        found += [max(above, key=lambda quantity: quantity.high).above] if above else []
+        found += [min(below, key=lambda quantity: quantity.low).below] if below else []
+    return found
 
 
 def _beyond_dose(prepared: PreparedRun, plan: Plan, before: EarlierLight) -> list[str]:

@@ -16,7 +16,7 @@ from pathlib import Path
 from labctl.bench.bench import check_resources
 from labctl.clock import RealClock
 from labctl.config.bench import BenchConfig
-from labctl.errors import InputError, LabctlError
+from labctl.errors import InputError, InterlockTripped, LabctlError, LimitError, LimitExceeded
 from labctl.run.engine import Engine
 from labctl.run.expectation import Expectation, light_of, measured
 from labctl.run.guard_line import GuardLine
@@ -28,6 +28,11 @@ REHEARSED = "rehearsed on the emulators"
 LIMIT_S = 60.0
 """Real time after which a rehearsal is given up."""
 _LEAST_RESERVE_MB = 1.0
+_FORBIDS = (LimitError, LimitExceeded, InterlockTripped)
+
+
+class Forbidden(InputError):
+    """The rehearsal came to what a limit or a watch of the bench forbids: so would the run."""
 
 
 class _Watch(GuardLine):
@@ -61,11 +66,12 @@ def rehearse(prepared: PreparedRun, *, seed: int | None = None, limit_s: float =
     :param seed: Seed of the laboratory, to see the very run that ``--seed`` gives; None for one that does not drift,
         which shows the middle of what may come.
     :param limit_s: Real time that it may take, in s.
+    :raises Forbidden: A limit or a watch of the bench ends it; says which.
     :raises InputError: It cannot be rehearsed; says why.
     """
     if prepared.procedure.OWN_INSTRUMENTS:
         raise InputError(f"{prepared.procedure.NAME} opens instruments of its own")
-    bench = _with_least_reserve(simulated_twin(prepared.bench, steady=seed is None))
+    bench = _for_another_disk(simulated_twin(prepared.bench, steady=seed is None))
     check_resources(bench, virtual=True)
     procedure = type(prepared.procedure)(**as_parameters(prepared.request.parameters))
     with _quiet(), tempfile.TemporaryDirectory(prefix="labctl-rehearsal-") as folder:
@@ -73,6 +79,8 @@ def rehearse(prepared: PreparedRun, *, seed: int | None = None, limit_s: float =
         twin = PreparedRun(prepared.request.model_copy(update=asked), procedure, bench, prepared.sample)
         try:
             return _rehearse(twin, Path(folder), limit_s)
+        except Forbidden:
+            raise
         except LabctlError as error:
             raise InputError(error.what.strip(), where=error.where) from error
         except Exception as error:  # what a procedure or an emulator breaks must not keep a plan from being shown
@@ -84,16 +92,26 @@ def _rehearse(twin: PreparedRun, folder: Path, limit_s: float) -> Expectation:
     outcome = Engine(twin, watch).run()
     if outcome.status == "aborted":
         raise InputError(f"it takes more than {limit_s:.0f} s of computing")
+    error = outcome.error or {}
+    if error.get("type") in {kind.__name__ for kind in _FORBIDS}:
+        raise Forbidden(
+            f"the rehearsal on the emulators ended after {outcome.points['done']} points: {error['what']}",
+            where=str(error["where"]),
+            todo=str(error["todo"]),
+        )
     if outcome.status != "finished":
-        raise InputError(f"the rehearsal {outcome.status}: {(outcome.error or {}).get('what', '')}")
+        raise InputError(f"the rehearsal {outcome.status}: {error.get('what', '')}")
     with open_run(outcome.run) as run:
         found = measured(run, light_of(folder, Path(outcome.run)), REHEARSED)
     files = [path for path in Path(outcome.run).parent.iterdir() if path.is_file()]
     return replace(found, journal_mb=watch.journal_mb, files_mb=sum(path.stat().st_size for path in files) / 1e6)
 
 
-def _with_least_reserve(bench: BenchConfig) -> BenchConfig:
-    """The reserve is meant for the disk of the runs, not for that of temporary files."""
+def _for_another_disk(bench: BenchConfig) -> BenchConfig:
+    """Reserve and watches of the space are meant for the disk of the runs, not for that of temporary files."""
+    watched = [(watch, (watch.when, watch.resume_when)) for watch in bench.watch]
+    others = [watch for watch, both in watched if not any(one is not None and one.subject == "disk" for one in both)]
+    bench = bench.model_copy(update={"watch": tuple(others)})
     if bench.limits is None:
         return bench
     return bench.model_copy(update={"limits": bench.limits.model_copy(update={"disk_reserve_mb": _LEAST_RESERVE_MB})})

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.bench.bench import pump_limits
+from labctl.bench.bench import malus_law, pump_limits
+from labctl.bench.pump_beam import angles_deg
 from labctl.config.bench import BenchConfig
 from labctl.roles import SETTINGS_OF_ROLES
 from labctl.run.plan import Plan, Stage
 
 _FLUENCE = "fluence_uj_cm2"
+_ANGLE = "angle_deg"
+BENCH_FILE = "bench file"
+"""Stands in place of a stage for what the bench file states and every stage keeps."""
 _UNITS = {"uj_cm2": "uJ/cm^2", "uj": "uJ", "mw": "mW", "deg": "deg", "nm": "nm", "c": "degC", "s": "s"}
 
 
@@ -46,22 +50,35 @@ class SetQuantity:
 
     @property
     def margin(self) -> float | None:
-        """Get what is left up to the upper limit as a share of it, negative beyond; None without one."""
-        return 1.0 - self.high / self.limit if self.limit else None
+        """Get what is left up to the upper limit as a share of it, negative beyond; None without one, or a zero."""
+        return 1.0 - self.high / self.limit if self.limit and self.unit != "degC" else None
+
+    @property
+    def above(self) -> str:
+        """Get why the upper limit forbids it; empty if it does not."""
+        # Written so that a value that is not a number is refused, too.
+        if self.limit is None or self.high <= self.limit:
+            return ""
+        return self._refusal("up", self.high, "beyond", self.limit)
+
+    @property
+    def below(self) -> str:
+        """Get why the lower limit forbids it; empty if it does not."""
+        if self.at_least is None or self.low >= self.at_least:
+            return ""
+        return self._refusal("down", self.low, "below", self.at_least)
+
+    def _refusal(self, way: str, value: float, beyond: str, limit: float) -> str:
+        who = "the bench file" if self.stage == BENCH_FILE else f"the stage {self.stage!r}"
+        return (
+            f"{who} sets the {self.words} {way} to {value:.4g} {self.unit}, {beyond} the limit of {limit:.4g}"
+            f" {self.unit} ({self.limited_by} of the bench)"
+        )
 
     @property
     def refusal(self) -> str:
         """Get why the limits forbid it; empty if they do not."""
-        for value, limit, beyond, word, way in (
-            (self.high, self.limit, self.limit is not None and not self.high <= self.limit, "beyond", "up"),
-            (self.low, self.at_least, self.at_least is not None and not self.low >= self.at_least, "below", "down"),
-        ):
-            if beyond:
-                return (
-                    f"the stage {self.stage!r} sets the {self.words} {way} to {value:.4g} {self.unit}, {word} the limit"
-                    f" of {limit:.4g} {self.unit} ({self.limited_by} of the bench)"
-                )
-        return ""
+        return "; ".join(text for text in (self.above, self.below) if text)
 
     def as_dict(self) -> dict[str, Any]:
         """The quantity as JSON-serialisable data."""
@@ -77,9 +94,21 @@ class SetQuantity:
         }
 
 
-def set_quantities(plan: Plan, bench: BenchConfig) -> tuple[SetQuantity, ...]:
-    """Get everything that a plan sets, stage by stage; of a fluence also the energy and the power that it takes."""
-    return tuple(found for stage in plan.stages for found in _of_stage(stage, bench))
+def set_quantities(plan: Plan, bench: BenchConfig, roles: Sequence[str] = ()) -> tuple[SetQuantity, ...]:
+    """Get everything that a plan sets, stage by stage; of a fluence also energy, power and angle that it takes.
+
+    Energy, power and angle only where the bench limits them.
+
+    :param roles: Roles that the procedure uses; what the bench file sets them to comes first.
+    """
+    of_stages = (found for stage in plan.stages for found in _of_stage(stage, bench))
+    return (*_of_bench_file(bench, roles), *of_stages)
+
+
+def _of_bench_file(bench: BenchConfig, roles: Sequence[str]) -> Iterator[SetQuantity]:
+    if "detector" in roles and bench.spectrometer is not None:
+        set_c = bench.spectrometer.temperature_c
+        yield SetQuantity(BENCH_FILE, "temperature_c", set_c, set_c, *_role_limit("temperature_c", bench))
 
 
 def _of_stage(stage: Stage, bench: BenchConfig) -> Iterator[SetQuantity]:
@@ -105,6 +134,10 @@ def _of_fluence(stage: str, low: float, high: float, bench: BenchConfig) -> Iter
         most_mw = limits.average_power_w * 1e3
         power = (low_uj * per_uj, high_uj * per_uj)
         yield SetQuantity(stage, "average_power_mw", *power, most_mw, None, "limits.average_power")
+    angle_limit = _role_limit(_ANGLE, bench)
+    if angle_limit[2] and bench.pump is not None and bench.attenuator_calibration is not None:
+        at_meter_j = (energy_uj * 1e-6 / bench.pump.pick_off_ratio for energy_uj in (low_uj, high_uj))
+        yield SetQuantity(stage, _ANGLE, *angles_deg(malus_law(bench), *at_meter_j), *angle_limit)
 
 
 def _role_limit(name: str, bench: BenchConfig) -> tuple[float | None, float | None, str]:

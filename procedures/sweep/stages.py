@@ -38,18 +38,21 @@ class PointLight:
     :param meter_s: Time to read the energy meter, in s.
     :param open_s: Time with the shutter open, in s.
     :param repetition_rate_hz: Repetition rate of the laser.
+    :param exposures_s: Shortest and longest exposure that may be set, in s.
     """
 
     meter_s: float
     open_s: float
     repetition_rate_hz: float
+    exposures_s: tuple[float, float]
 
     @classmethod
     def of(cls, ladder: ExposureLadder, averages: int, meter_s: float, repetition_rate_hz: float) -> PointLight:
         """Get the bounds for a spectrum of ``averages`` exposures, its retakes, all with a reading, and overlaps."""
         exposures = averages * (1 + RETAKES) + _OVERLAPS
         spectra_s = ladder.longest_s * (averages * _RETAKE_SHARE + _OVERLAPS) + exposures * READOUT_S
-        return cls(meter_s, SHUTTER_S + (1 + RETAKES) * meter_s + spectra_s, repetition_rate_hz)
+        open_s = SHUTTER_S + (1 + RETAKES) * meter_s + spectra_s
+        return cls(meter_s, open_s, repetition_rate_hz, (ladder.exposures_s[0], ladder.longest_s))
 
     def dose_j_cm2(self, fluences_uj_cm2: Sequence[float]) -> float:
         """Get the dose of one point at each fluence, in J/cm²."""
@@ -84,13 +87,15 @@ def dark_stage(ladder: ExposureLadder, frames: int) -> Stage:
     mean_s = sum(ladder.exposures_s) / len(ladder.exposures_s)
     settings = tuple({"exposure_s": exposure} for exposure in ladder.exposures_s)
     longest_s = frames * (ladder.longest_s + READOUT_S)
-    return Stage("dark", "dark", len(settings), frames * mean_s, settings, longest_point_s=longest_s, essential=True)
+    bounds = {"exposure_s": (ladder.exposures_s[0], ladder.longest_s)}
+    point_s = frames * mean_s
+    return Stage("dark", "dark", len(settings), point_s, settings, bounds, longest_point_s=longest_s, essential=True)
 
 
 def scatter_stage(fluence_uj_cm2: float, ladder: ExposureLadder, frames: int, meter_s: float) -> Stage:
     """One frame of pump scatter; the sample is out of the beam, so it gets no dose."""
     settings = ({"fluence_uj_cm2": fluence_uj_cm2, "exposure_s": ladder.middle_s},)
-    bounds = {"fluence_uj_cm2": (fluence_uj_cm2, fluence_uj_cm2)}
+    bounds = {"fluence_uj_cm2": (fluence_uj_cm2, fluence_uj_cm2), "exposure_s": (ladder.middle_s, ladder.middle_s)}
     point_s = MOVE_S + meter_s + frames * ladder.middle_s
     return Stage("scatter", "scatter", 1, point_s, settings, bounds, essential=True)
 
@@ -98,7 +103,7 @@ def scatter_stage(fluence_uj_cm2: float, ladder: ExposureLadder, frames: int, me
 def listed_stage(name: str, settings: Settings, light: PointLight) -> Stage:
     """Points at fluences that are known beforehand."""
     fluences = [entry["fluence_uj_cm2"] for entry in settings]
-    bounds = {"fluence_uj_cm2": (min(fluences), max(fluences))}
+    bounds = {"fluence_uj_cm2": (min(fluences), max(fluences)), "exposure_s": light.exposures_s}
     open_s = light.open_s * len(fluences)
     dose = light.dose_j_cm2(fluences)
     return Stage(name, "points", len(fluences), _point_s(light), settings, bounds, dose, open_s, MOVE_S + light.open_s)
@@ -111,7 +116,7 @@ def fine_stage(points: int, reach: tuple[float, float], light: PointLight) -> St
     """
     low, top = reach
     dose = light.dose_j_cm2([float(value) for value in refine_fluences(top / FINE_RANGE[1], points, low, top)])
-    bounds = {"fluence_uj_cm2": reach}
+    bounds = {"fluence_uj_cm2": reach, "exposure_s": light.exposures_s}
     return Stage(
         "fine", "points", points, _point_s(light), None, bounds, dose, light.open_s * points, MOVE_S + light.open_s
     )

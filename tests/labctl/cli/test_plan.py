@@ -108,3 +108,14 @@ def test_real_instruments_are_asked_only_when_they_may_be_opened(
     with pytest.raises(InputError, match="/dev/none"):
         show_plan(request, as_json=False, rehearsal=False, live=True)
     assert "readiness   not known: the bench could not be opened" in capfd.readouterr().out
+
+
+def test_what_a_watch_ends_in_the_rehearsal_refuses_the_plan(labctl, bench_with):
+    watch = '[[watch]]\nname = "bright"\nwhen = "pump.fluence > 5 uJ/cm^2"\naction = "abort"\n'
+    watch += '[[watch]]\nname = "disk"\nwhen = "disk.free < 1 MB"\naction = "abort"\n\n[safe_state]'
+    bench = bench_with(("[safe_state]", watch))
+    said = labctl("plan", "fluence-sweep", "--bench", bench, "--set", "fluences=10 uJ/cm^2", "--json")
+    assert said.code == 2
+    (refusal,) = said.json["refusals"]
+    assert "the rehearsal on the emulators ended after" in refusal and "bright" in refusal
+    assert said.json["expected"] is None

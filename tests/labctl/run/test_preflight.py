@@ -11,8 +11,10 @@ from typing import Any
 
 import pytest
 
+from labctl.bench.attenuation import MalusLaw
 from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.bench.light import ComingLight
+from labctl.bench.pump_beam import angles_deg
 from labctl.config.bench import load_bench
 from labctl.config.locate import locate
 from labctl.errors import InputError
@@ -103,7 +105,10 @@ def test_the_age_of_a_calibration_is_shown_and_counts_on_a_real_bench(
 
 def test_every_set_quantity_stands_beside_its_limit(tmp_path: Path) -> None:
     found = check(tmp_path, "simulated", fluences="2 uJ/cm^2, 50 uJ/cm^2", scatter_frames=0, return_points=0)
-    fluence, energy = found.quantities
+    temperature, dark, fluence, energy, exposure = found.quantities
+    assert (temperature.stage, temperature.low, temperature.limit) == ("bench file", -60.0, None)
+    assert (dark.stage, dark.name, exposure.stage) == ("dark", "exposure_s", "listed")
+    assert (dark.low, dark.high) == (exposure.low, exposure.high) == (0.01, 2.56)
     assert (fluence.low, fluence.high, fluence.limit) == (2.0, 50.0, 1000.0)
     assert fluence.margin == pytest.approx(0.95)
     assert (energy.name, energy.limit, energy.limited_by) == ("pulse_energy_uj", 5.0, "limits.pulse_energy")
@@ -117,7 +122,8 @@ def test_limits_of_power_and_of_roles_count_too(tmp_path: Path, real_bench: Call
         ("[calibrations]", '[limits.roles.attenuator]\nangle = "60 deg"\n\n[calibrations]'),
     )
     stage = Stage("listed", "points", 1, 1.0, ({},), {"fluence_uj_cm2": (20.0, 40.0)})
-    fluence, energy, power = set_quantities(Plan((stage,)), load_bench(bench))
+    fluence, energy, power, angle = set_quantities(Plan((stage,)), load_bench(bench))
+    assert angle.refusal == "" and angle.limit == 60.0
     assert (fluence.refusal, energy.refusal) == ("", "")
     # 40 uJ/cm^2 on the stripe take 0.0752 uJ, at 1 kHz 0.0752 mW.
     assert "up to 0.0752 mW, beyond the limit of 0.05 mW (limits.average_power" in power.refusal
@@ -131,6 +137,36 @@ def test_limits_of_power_and_of_roles_count_too(tmp_path: Path, real_bench: Call
 def test_a_value_may_reach_its_limit_and_not_pass_it(low: float, high: float, word: str) -> None:
     refusal = SetQuantity("points", "angle_deg", low, high, 5.0, 1.0, "limits.roles.attenuator.angle").refusal
     assert (word in refusal) if word else refusal == ""
+
+
+def test_limits_of_roles_refuse_before_anything_opens_and_all_at_once(
+    tmp_path: Path, real_bench: Callable[..., str]
+) -> None:
+    tables = (
+        '[limits.roles.detector]\nexposure = { at_least = "0.02 s", at_most = "1 s" }\n'
+        'temperature = { at_least = "-50 degC", at_most = "20 degC" }\n\n'
+        '[limits.roles.attenuator]\nangle = { at_least = "40 deg", at_most = "41 deg" }\n\n[calibrations]'
+    )
+    found = check(tmp_path, real_bench(("[calibrations]", tables)), fluences="5 uJ/cm^2, 200 uJ/cm^2")
+    for reason in (
+        "the bench file sets the temperature down to -60 degC, below the limit of -50 degC",
+        "exposure down to 0.01 s, below the limit of 0.02 s",
+        "exposure up to 2.56 s, beyond the limit of 1 s",
+        "beyond the limit of 41 deg",
+        "below the limit of 40 deg",
+    ):
+        assert [reason in text for text in found.refusals].count(True) == 1, (reason, found.refusals)
+
+
+@pytest.mark.parametrize("theta0_deg", [0.5, 7.0, 200.0, 330.0, 359.7])
+def test_the_range_of_angles_holds_every_angle_that_is_set(theta0_deg: float) -> None:
+    law = MalusLaw(1e-9, 1e-6, theta0_deg)
+    low, high = angles_deg(law, 1e-8, 5e-7)
+    for number in range(101):
+        angle = law.angle_deg(1e-8 + number / 100 * 4.9e-7) % 360.0
+        angle = angle if angle >= 1.0 else angle + 90.0
+        assert low <= angle - 1.0 < angle <= high
+    assert high - low == 360.0 or high - low < 46.0
 
 
 def test_a_plan_that_sets_nothing_has_no_quantities(tmp_path: Path) -> None:

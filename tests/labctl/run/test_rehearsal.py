@@ -95,6 +95,17 @@ def real_bench(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
+def test_a_watch_of_the_space_on_the_disk_does_not_end_a_rehearsal_elsewhere(
+    tmp_path: Path, real_bench: Callable[[str], str]
+) -> None:
+    bench = Path(real_bench("simulated"))
+    watch = '[[watch]]\nname = "disk"\nwhen = "disk.free < 100000 TB"\naction = "abort"\n\n[safe_state]'
+    bench.write_text(bench.read_text(encoding="utf-8").replace("[safe_state]", watch), encoding="utf-8")
+    parameters = {"fluences": "5 uJ/cm^2", "dark_frames": 1, "scatter_frames": 0, "return_points": 0}
+    request = RunRequest(procedure="fluence-sweep", bench=str(bench), out=str(tmp_path / "runs"), parameters=parameters)
+    assert rehearse(prepare(request)).points > 0
+
+
 def test_a_rehearsal_with_the_seed_of_the_run_is_the_run(tmp_path: Path) -> None:
     prepared = prepared_run(tmp_path, "fluence-sweep", seed=1)
     expected = rehearse(prepared, seed=1)
