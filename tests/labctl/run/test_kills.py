@@ -151,6 +151,19 @@ def test_engine_of_a_resumed_run_killed_with_light_on(serve: Callable, start: Ca
 
 
 @pytest.mark.slow
+def test_engine_of_a_resumed_run_killed_before_its_first_point(start: Callable) -> None:
+    run = start()
+    run.wait_for(lambda event: event["event"] == "point" and event["phase"] == "coarse")
+    run.engine().kill()
+    earlier = run.end()
+    resumed = start(request=request_to_resume(earlier["run"]))
+    resumed.wait_for(lambda event: event.get("phase") == "preparing")
+    resumed.engine().kill()
+    points = resumed.end()["points"]
+    assert points["planned"] == earlier["points"]["planned"] > points["done"] > 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("guard_first", [True, False])
 def test_both_guard_and_engine_killed_with_light_on(serve: Callable, start: Callable, guard_first: bool) -> None:
     laboratory = serve()
