@@ -175,6 +175,8 @@ class ExposureLedger:
         if not self.path.exists():
             return SpotTotal(0.0, 0, 0.0, 0)
         with self._reading() as connection:
+            if _is_unborn(connection):
+                return SpotTotal(0.0, 0, 0.0, 0)
             row = connection.execute(
                 "SELECT COALESCE(SUM(open_s),0), COALESCE(SUM(pulses),0), COALESCE(SUM(dose_j_cm2),0),"
                 " COUNT(DISTINCT run) FROM exposure WHERE sample=? AND spot=? AND simulated=? AND run=COALESCE(?,run)",
@@ -187,6 +189,8 @@ class ExposureLedger:
         if not self.path.exists():
             return []
         with self._reading() as connection:
+            if _is_unborn(connection):
+                return []
             rows = connection.execute(
                 "SELECT sample, spot, simulated, SUM(open_s), SUM(pulses), SUM(dose_j_cm2), COUNT(DISTINCT run),"
                 " MAX(fluence_uj_cm2), MAX(wall_s) FROM exposure GROUP BY sample, spot, simulated"
@@ -236,6 +240,11 @@ class ExposureLedger:
                 state="nothing was moved; what the spot has received is not known",
                 todo="put the file aside and start a new one; the dose of old runs is in their own files",
             ) from error
+
+
+def _is_unborn(connection: sqlite3.Connection) -> bool:
+    """Get whether a ledger died in its first transaction: nothing is in it, and nothing was to come yet."""
+    return connection.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0] == 0
 
 
 def _insert(connection: sqlite3.Connection, exposures: Iterable[Exposure]) -> None:

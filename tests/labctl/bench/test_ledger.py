@@ -20,6 +20,23 @@ def test_the_dose_is_fluence_times_pulses() -> None:
     assert ONE.dose_j_cm2 == pytest.approx(0.06)
 
 
+def test_a_ledger_that_died_in_its_first_transaction_is_empty(tmp_path: Path) -> None:
+    (tmp_path / LEDGER_NAME).touch()
+    ledger = ExposureLedger(tmp_path)
+    assert ledger.total("film", "1", simulated=True) == SpotTotal(0.0, 0, 0.0, 0)
+    assert ledger.spots() == [] and ledger.open_accounts() == []
+    ledger.write([ONE])
+    assert ledger.total("film", "1", simulated=True).pulses == 2000
+
+
+def test_a_file_of_somebody_else_is_no_empty_ledger(tmp_path: Path) -> None:
+    with sqlite3.connect(tmp_path / LEDGER_NAME) as connection:
+        connection.execute("CREATE TABLE other (x)")
+    connection.close()
+    with pytest.raises(StorageError, match="could not be read"):
+        ExposureLedger(tmp_path).total("film", "1", simulated=True)
+
+
 def test_sums_over_runs(tmp_path: Path) -> None:
     ledger = ExposureLedger(tmp_path)
     ledger.write([ONE, replace(ONE, open_s=1.0, pulses=1000)])
