@@ -198,7 +198,7 @@ class Quarantined(InstrumentError):
             role=role,
             where=last.where,
             state="the points are marked as skipped; all others are stored",
-            todo="repair or replace the instrument, then go on with `labctl run --resume RUN`",
+            todo="repair the instrument, then go on with `labctl run --resume RUN`; what was skipped stays out",
         )
 
 

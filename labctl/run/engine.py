@@ -166,6 +166,7 @@ class Engine:
         outcome.warnings.extend(checked.warnings)
         self._progress |= outcome.points
         self._space_bytes = int(checked.disk_need_mb * 1e6)
+        self.steering.know(plan)
         journal = self._open_journal(paths, plan, earlier)
         self._journal = journal
         if earlier is not None:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from labctl.errors import InputError
+from labctl.run.plan import Plan
 
 
 class Alteration(BaseModel):
@@ -54,6 +55,11 @@ class Steering:
         self._pause_reason = ""
         self._alterations: list[Alteration] = []
         self._disturbance = ""
+        self._plan: Plan | None = None
+
+    def know(self, plan: Plan) -> None:
+        """Know the stages of the run, to refuse at once what cannot be."""
+        self._plan = plan
 
     @property
     def pause_reason(self) -> str:
@@ -71,7 +77,9 @@ class Steering:
             self._pause_reason = ""
 
     def alter(self, alteration: Alteration) -> None:
-        """Have the coming points changed after the present one."""
+        """Have the coming points changed after the present one; raises InputError for what no stage allows."""
+        if self._plan is not None:
+            _check(alteration, self._plan)
         with self._lock:
             self._alterations.append(alteration)
 
@@ -91,3 +99,22 @@ class Steering:
         with self._lock:
             taken, self._disturbance = self._disturbance, ""
         return taken
+
+
+def _check(alteration: Alteration, plan: Plan) -> None:
+    """Refuse a stage that the run has not, and a schedule where there is none; raises InputError."""
+    names = [stage.name for stage in plan.stages]
+    if alteration.stage and alteration.stage not in names:
+        raise InputError(
+            f"there is no stage {alteration.stage!r}",
+            where="alteration of the run",
+            state="the run goes on as it was",
+            todo=f"one of {', '.join(names)}",
+        )
+    meant = [stage for stage in plan.stages if alteration.stage in ("", stage.name)]
+    if alteration.what == "retime" and not any(stage.times_s for stage in meant):
+        raise InputError(
+            "there is no schedule to change: the points follow one another",
+            where="alteration of the run",
+            state="the run goes on as it was",
+        )

@@ -9,6 +9,7 @@ import pytest
 
 from labctl.errors import InputError
 from labctl.run.endpoint import EndpointClient
+from labctl.run.plan import Plan, Stage
 from labctl.run.steering import Alteration, Steering, read_alteration
 from labctl.store.run import open_run
 
@@ -125,3 +126,16 @@ def test_an_operator_steers_a_run_that_goes_from_another_process(paused: Any) ->
         assert [event.data["reason"] for event in stored.events("paused")] == ["lunch"]
         (altered,) = stored.events("altered")
         assert altered.data["alteration"]["points"] == 2
+
+
+def test_what_no_stage_allows_is_refused_at_once() -> None:
+    steering = Steering()
+    steering.know(Plan((Stage("coarse", "points", 2, 1.0, ({}, {})),)))
+    for alteration, said in (
+        (Alteration(what="extend", points=1, stage="corse"), "there is no stage 'corse'"),
+        (Alteration(what="retime", every_s=10.0), "no schedule"),
+    ):
+        with pytest.raises(InputError, match=said):
+            steering.alter(alteration)
+    steering.alter(Alteration(what="shorten", points=1))
+    assert len(steering.take_alterations()) == 1
