@@ -53,7 +53,8 @@ def refused(asked: Asked) -> InputError:
 
 def test_a_new_run() -> None:
     request = request_of(replace(NOTHING, procedure="fluence_sweep", bench="simulated", sets=("averages=2",), seed=3))
-    assert (request.bench, request.out, request.spot, request.seed) == ("simulated", "runs", "1", 3)
+    assert (request.bench, request.spot, request.seed) == ("simulated", "1", 3)
+    assert request.out == str(Path("runs").absolute())
     assert request.parameters == {"averages": "2"}
     assert (request.resume, request.again, request.on_failure) == (None, None, None)
 
