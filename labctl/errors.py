@@ -54,12 +54,15 @@ class LabctlError(Exception):
         }
 
 
+NOTHING_MOVED = "nothing was moved"
+
+
 class InputError(LabctlError):
     """The request cannot be carried out as written; nothing was moved."""
 
     exit_code = ExitCode.BAD_INPUT
 
-    def __init__(self, what: str, *, where: str = "", state: str = "nothing was moved", todo: str = "") -> None:
+    def __init__(self, what: str, *, where: str = "", state: str = NOTHING_MOVED, todo: str = "") -> None:
         super().__init__(what, where=where, state=state, todo=todo)
 
 

@@ -22,7 +22,7 @@ from labctl.bench.bench import Bench, bench_locks
 from labctl.bench.recovery import Recovery
 from labctl.bench.safe import RoleStep, SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
-from labctl.errors import Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
+from labctl.errors import NOTHING_MOVED, Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
 from labctl.job_object import bind_children
 from labctl.processes import end_signals
 from labctl.roles import SafeStep
@@ -228,8 +228,8 @@ class Engine:
             aborted.where = "; ".join(part for part in (aborted.where, f"reason: {self._stop_reason}") if part)
         except LabctlError as failure:
             outcome.status, error = "failed", failure
-            if isinstance(failure, InputError) and self._bench is not None:
-                failure.state = ""  # it says that nothing was moved: of this value, not of the run
+            if failure.state == NOTHING_MOVED and self._bench is not None:
+                failure.state = ""  # true of the value that was refused, not of the run
         except (Exception, SystemExit, KeyboardInterrupt) as failure:
             log.exception("the run failed")
             outcome.status, error = "failed", _fault(failure, self._progress)
