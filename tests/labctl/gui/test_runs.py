@@ -243,7 +243,7 @@ def test_closing_says_how_to_end_the_run(
     assert window.returncode == 0, said
     assert "the run goes on without the window" in said and "labctl abort" in said
     with open_run(str(front._started["run"] if front._started else "")) as run:
-        assert run.status == "running"
+        assert run.status in {"running", "finished"}, "on a busy computer it may be over by now, but nobody ended it"
 
 
 def _reads_a_journal(pid: int) -> bool:
