@@ -184,6 +184,23 @@ class ExposureLedger:
             ).fetchone()
         return SpotTotal(float(row[0]), int(row[1]), float(row[2]), int(row[3]))
 
+    def of_run(self, *names: str) -> list[Exposure]:
+        """Get what has been entered for a run so far; raises StorageError.
+
+        :param names: The names it may have in the ledger.
+        """
+        if not self.path.exists():
+            return []
+        with self._reading() as connection:
+            if _is_unborn(connection):
+                return []
+            rows = connection.execute(
+                "SELECT sample, spot, run, wall_s, open_s, pulses, fluence_uj_cm2, simulated FROM exposure"
+                f" WHERE run IN ({','.join('?' * len(names))})",
+                names,
+            ).fetchall()
+        return [Exposure(*row[:-1], simulated=bool(row[-1])) for row in rows]
+
     def spots(self) -> list[SpotRecord]:
         """Get every spot that has received light, in the order of names, real light first; raises StorageError."""
         if not self.path.exists():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import math
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from labctl.errors import (
     LabctlError,
     LimitExceeded,
 )
+from labctl.folders import free_mb
 from labctl.roles import Instrument, Reading
 
 log = logging.getLogger(__name__)
@@ -349,7 +349,7 @@ class Watch:
     def _read_bench(self, condition: Condition, reading: Reading) -> _Found:
         if condition.subject == "disk":
             try:
-                return _Found(shutil.disk_usage(_existing(self._folder)).free / 1e6, reading.unit)
+                return _Found(free_mb(self._folder), reading.unit)
             except OSError as error:
                 return _Found(None, error=f"{self._folder}: {error.strerror or error}")
         light = self._light()
@@ -419,10 +419,3 @@ def _as_offered(value: Any, reading: Reading) -> _Found:
     if not math.isfinite(number):
         return _Found(None, error=f"{value!r} is no number that can be compared")
     return _Found(number, reading.unit)
-
-
-def _existing(folder: Path) -> Path:
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    return existing

@@ -71,7 +71,7 @@ def safe(name: str, *, as_json: bool) -> int:
     """
     config = load_bench(name)
     steps: list[dict[str, Any]] = []
-    emulated = [role for role, entry in config.instruments.items() if entry.resource.startswith("sim:")]
+    emulated = [role for role, entry in config.instruments.items() if entry.is_in_process]
     roles = [role for role in config.instruments if role not in emulated]
     for role in sorted(roles, key=lambda role: SAFE_ORDER.index(role) if role in SAFE_ORDER else len(SAFE_ORDER)):
         steps += _safe_role(config, role)

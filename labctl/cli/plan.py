@@ -63,9 +63,10 @@ def show_plan(
 
 def _ask(prepared: PreparedRun, *, live: bool) -> tuple[BenchState | None, str]:
     """Ask emulators, or instruments if they may be opened; get what they said, else why they could not be asked."""
-    from labctl.run.bench_state import all_emulators, ask_bench
+    from labctl.run.bench_state import ask_bench
 
-    if prepared.procedure.OWN_INSTRUMENTS or not (live or all_emulators(prepared)):
+    # Emulators within this process are asked in any case: that costs and moves nothing.
+    if prepared.procedure.OWN_INSTRUMENTS or not (live or prepared.bench.is_in_process):
         return None, ""
     try:
         return ask_bench(prepared), ""

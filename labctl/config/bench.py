@@ -26,6 +26,7 @@ from labctl.config.calibration import (
 )
 from labctl.config.document import TomlDocument, parse_document, read_document
 from labctl.config.fault import Absent, Fault, Faults, as_toml, nearest_name
+from labctl.config.file_table import FileTable
 from labctl.config.filters import FilterConfig
 from labctl.config.limits import LimitsConfig, limit_faults, require_pump_limits
 from labctl.config.locate import locate
@@ -148,6 +149,11 @@ class InstrumentConfig(Table):
         """Get whether the bytes go to an emulator."""
         return self.resource.startswith(("sim:", "sim+tcp:"))
 
+    @property
+    def is_in_process(self) -> bool:
+        """Get whether its emulator lives in the process that opens it, and ends with it."""
+        return self.resource.startswith("sim:")
+
 
 Role = Annotated[str, AfterValidator(require_role)]
 
@@ -168,7 +174,7 @@ class ByRole(Mapping[str, InstrumentConfig]):
         return len(self._instruments)
 
 
-class BenchConfig(Table):
+class BenchConfig(FileTable):
     """A bench file. A section that a bench does not have is None."""
 
     name: ShortText
@@ -190,19 +196,7 @@ class BenchConfig(Table):
     safe_state: SafeStateConfig = SafeStateConfig()
     laboratory: RawTable | None = None
 
-    _file: str = PrivateAttr("")
-    _text: str = PrivateAttr("")
     _attenuator_calibration: AttenuatorCalibration | None = PrivateAttr(None)
-
-    @property
-    def file(self) -> str:
-        """Get the name of the file."""
-        return self._file
-
-    @property
-    def text(self) -> str:
-        """Get the text of the file, for the provenance of a run."""
-        return self._text
 
     @property
     def attenuator_calibration(self) -> AttenuatorCalibration | None:
@@ -216,6 +210,11 @@ class BenchConfig(Table):
         A ``[laboratory]`` says so as well: its instruments may be emulators behind plain sockets.
         """
         return self.laboratory is not None or any(instrument.is_simulated for instrument in self.instruments.values())
+
+    @property
+    def is_in_process(self) -> bool:
+        """Get whether nothing on it is but emulators within the process that opens it: nothing can be harmed."""
+        return all(instrument.is_in_process for instrument in self.instruments.values())
 
     def stale_calibrations(self, today: datetime.date) -> tuple[Problem, ...]:
         """Get the calibrations that are older than ``max_age`` or dated in the future; none on a simulated bench."""
@@ -341,7 +340,8 @@ def _bench(document: TomlDocument, folder: Path | None, check_drivers: bool) -> 
         problems += faults
     if bench is None or problems:
         raise ConfigError(sorted(problems, key=lambda problem: (problem.file != document.file, problem.line or 0)))
-    bench._file, bench._text, bench._attenuator_calibration = document.file, document.text, calibration
+    bench.came_from(document)
+    bench._attenuator_calibration = calibration
     return bench
 
 

@@ -6,14 +6,14 @@ import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
-from labctl.config.document import TomlDocument, parse_document, read_document
+from labctl.config.document import parse_document, read_document
 from labctl.config.fault import Fault, as_toml
-from labctl.config.problems import check_table
+from labctl.config.file_table import FileTable, read_table
 from labctl.config.quantity import InUnit
-from labctl.config.table import AngleDeg, AngleErrorDeg, Fraction, LongText, ShortText, Table, WavelengthNm
-from labctl.errors import ConfigError, StorageError
+from labctl.config.table import AngleDeg, AngleErrorDeg, Fraction, LongText, ShortText, WavelengthNm
+from labctl.errors import StorageError
 
 SAME_WAVELENGTH_NM = 2.0
 """A calibration holds for the line it was made with: a femtosecond line at 400 nm is about 2 nm wide."""
@@ -28,7 +28,7 @@ def _as_date(value: object) -> object:
     return value
 
 
-class AttenuatorCalibration(Table):
+class AttenuatorCalibration(FileTable):
     """Energy at the meter against the angle of an attenuator, by the law of Malus.
 
     ``E(theta) = full_energy * T(theta)`` with ``T = T0 + (T1 - T0) cos²[2 (theta - theta0)]`` for a half-wave plate
@@ -54,25 +54,12 @@ class AttenuatorCalibration(Table):
     source_run: ShortText
     notes: LongText = ""
 
-    _file: str = PrivateAttr("")
-    _text: str = PrivateAttr("")
-
     @model_validator(mode="after")
     def _some_contrast(self) -> AttenuatorCalibration:
         if self.transmission_min >= self.transmission_max:
             allowed = f"less than transmission_max, which is {self.transmission_max}"
             raise Fault(str(self.transmission_min), allowed, key=("transmission_min",))
         return self
-
-    @property
-    def file(self) -> str:
-        """Get the name of the file it was read from; empty if it was made in memory."""
-        return self._file
-
-    @property
-    def text(self) -> str:
-        """Get the text of that file, for the provenance of a run."""
-        return self._text
 
     def age_days(self, on: datetime.date) -> int:
         """Get the age in days on a given date; negative if the calibration is dated later."""
@@ -84,7 +71,8 @@ def load_calibration(path: str | Path) -> AttenuatorCalibration:
 
     :raises ConfigError: every fault in it, or that it cannot be read.
     """
-    return _calibration(read_document(Path(path)))
+    document = read_document(Path(path))
+    return read_table(AttenuatorCalibration, document, document.data)
 
 
 def parse_calibration(text: str, file: str) -> AttenuatorCalibration:
@@ -92,21 +80,8 @@ def parse_calibration(text: str, file: str) -> AttenuatorCalibration:
 
     :raises ConfigError: every fault in it.
     """
-    return _calibration(parse_document(text, file))
-
-
-def _calibration(document: TomlDocument) -> AttenuatorCalibration:
-    problems = list(document.problems)
-    calibration = None
-    if document.readable:
-        calibration, faults = check_table(
-            AttenuatorCalibration, document.data, document.file, document.lines, complete=not problems
-        )
-        problems += faults
-    if calibration is None or problems:
-        raise ConfigError(problems)
-    calibration._file, calibration._text = document.file, document.text
-    return calibration
+    document = parse_document(text, file)
+    return read_table(AttenuatorCalibration, document, document.data)
 
 
 def save_calibration(path: str | Path, calibration: AttenuatorCalibration) -> None:

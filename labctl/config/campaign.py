@@ -11,13 +11,12 @@ from pydantic import Field, PrivateAttr, field_validator
 
 from labctl.config.document import TomlDocument, parse_document, read_document
 from labctl.config.fault import Fault, Faults, as_toml
+from labctl.config.file_table import FileTable, read_table
 from labctl.config.locate import list_shipped, locate
-from labctl.config.problems import check_table
 from labctl.config.raw_table import RawTable
 from labctl.config.table import LongText, PathText, ShortText, Table
 from labctl.config.toml_lines import Path as KeyPath
 from labctl.config.toml_lines import TomlLines
-from labctl.errors import ConfigError
 
 MAX_TABLES = 1000
 MAX_RUNS = 10_000
@@ -64,7 +63,7 @@ def _is_plain(value: object) -> bool:
     return isinstance(value, str | int) or (isinstance(value, float) and math.isfinite(value))
 
 
-class CampaignConfig(Table):
+class CampaignConfig(FileTable):
     """A campaign file."""
 
     name: ShortText
@@ -77,20 +76,8 @@ class CampaignConfig(Table):
         ),
     ]
 
-    _file: str = PrivateAttr("")
-    _text: str = PrivateAttr("")
     _folder: Path | None = PrivateAttr(None)
     _lines: TomlLines = PrivateAttr(TomlLines({}, (), ()))
-
-    @property
-    def file(self) -> str:
-        """Get the name of the file."""
-        return self._file
-
-    @property
-    def text(self) -> str:
-        """Get the text of the file."""
-        return self._text
 
     def line_of(self, path: KeyPath) -> int:
         """Get the line of a key, e.g. of ``("run", 0, "bench")``."""
@@ -137,15 +124,7 @@ def parse_campaign(text: str, file: str) -> CampaignConfig:
 
 
 def _campaign(document: TomlDocument, folder: Path | None) -> CampaignConfig:
-    problems = list(document.problems)
-    campaign = None
-    if document.readable:
-        data = _with_raw_tables(document)
-        campaign, faults = check_table(CampaignConfig, data, document.file, document.lines, complete=not problems)
-        problems += faults
-    if campaign is None or problems:
-        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
-    campaign._file, campaign._text = document.file, document.text
+    campaign = read_table(CampaignConfig, document, _with_raw_tables(document))
     campaign._folder, campaign._lines = folder, document.lines
     return campaign
 

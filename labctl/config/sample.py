@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, PrivateAttr
+from pydantic import Field
 
 from labctl.config.document import TomlDocument, parse_document, read_document
+from labctl.config.file_table import FileTable, read_table
 from labctl.config.locate import locate
-from labctl.config.problems import check_table
 from labctl.config.quantity import InUnit
 from labctl.config.raw_table import RawTable
 from labctl.config.table import FluenceUjCm2, LongText, ShortText, Table, WavelengthNm
-from labctl.errors import ConfigError
 
 
 class ExcitationConfig(Table):
@@ -54,24 +53,11 @@ class SampleTable(Table):
     notes: LongText = ""
 
 
-class SampleConfig(Table):
+class SampleConfig(FileTable):
     """A sample file; :attr:`truth` is for the simulated laboratory alone and None for a real sample."""
 
     sample: SampleTable
     truth: RawTable | None = None
-
-    _file: str = PrivateAttr("")
-    _text: str = PrivateAttr("")
-
-    @property
-    def file(self) -> str:
-        """Get the name of the file."""
-        return self._file
-
-    @property
-    def text(self) -> str:
-        """Get the text of the file, for the provenance of a run."""
-        return self._text
 
 
 def load_sample(name_or_path: str | Path) -> SampleConfig:
@@ -92,16 +78,8 @@ def parse_sample(text: str, file: str) -> SampleConfig:
 
 
 def _sample(document: TomlDocument) -> SampleConfig:
-    problems = list(document.problems)
-    sample = None
-    if document.readable:
-        data = dict(document.data)
-        truth = data.get("truth")
-        if isinstance(truth, Mapping):
-            data["truth"] = RawTable(document.file, ("truth",), document.lines, truth)
-        sample, faults = check_table(SampleConfig, data, document.file, document.lines, complete=not problems)
-        problems += faults
-    if sample is None or problems:
-        raise ConfigError(sorted(problems, key=lambda problem: problem.line or 0))
-    sample._file, sample._text = document.file, document.text
-    return sample
+    data = dict(document.data)
+    truth = data.get("truth")
+    if isinstance(truth, Mapping):
+        data["truth"] = RawTable(document.file, ("truth",), document.lines, truth)
+    return read_table(SampleConfig, document, data)

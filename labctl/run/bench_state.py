@@ -50,17 +50,12 @@ class BenchState:
         }
 
 
-def all_emulators(prepared: PreparedRun) -> bool:
-    """Get whether nobody but emulators in this process would be asked, so that asking costs and moves nothing."""
-    return all(entry.resource.startswith("sim:") for entry in prepared.bench.instruments.values())
-
-
 def ask_bench(prepared: PreparedRun) -> BenchState:
     """Open the instruments that the run needs, ask them how they stand, and close them as they were.
 
     Raises BenchOpenError that names every instrument that cannot be reached, InputError if another run has them.
     """
-    clock: Clock = VirtualClock() if all_emulators(prepared) else RealClock()
+    clock: Clock = VirtualClock() if prepared.bench.is_in_process else RealClock()
     with clock.actor():
         bench = Bench.open(
             prepared.bench,

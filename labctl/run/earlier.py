@@ -117,14 +117,32 @@ class Earlier:
             )
         return replace(self.plan, stages=tuple(stages))
 
-    def record_of(self, run: Run, index: int) -> Record:
-        """Read the row and arrays of an acknowledged point."""
-        stream, number = self.done[index]
-        layout = run.streams[stream]
-        row = {column.name: run.column(column.name, stream)[number] for column in layout.columns}
-        row = {name: value.item() if hasattr(value, "item") else value for name, value in row.items()}
-        arrays = {entry.name: run.array(entry.name, stream)[number] for entry in layout.arrays}
-        return Record(row, arrays)
+
+class EarlierRecords:
+    """The acknowledged records of the earlier part, each read when it is asked for; to be used in a ``with`` block.
+
+    Columns are read once: a text column is decoded as a whole, and a long run has many rows.
+    """
+
+    def __init__(self, earlier: Earlier) -> None:
+        self._done = earlier.done
+        self._run = open_run(earlier.journal)
+        self._columns: dict[str, dict[str, Any]] = {}
+
+    def __getitem__(self, index: int) -> Record:
+        """Read the row and arrays of an acknowledged point, by its index in the plan."""
+        stream, number = self._done[index]
+        layout = self._run.streams[stream]
+        if stream not in self._columns:
+            self._columns[stream] = {column.name: self._run.column(column.name, stream) for column in layout.columns}
+        row = {name: values[number].item() for name, values in self._columns[stream].items()}
+        return Record(row, {entry.name: self._run.array(entry.name, stream)[number] for entry in layout.arrays})
+
+    def __enter__(self) -> EarlierRecords:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._run.close()
 
 
 def read_earlier(path: Path | str) -> Earlier:

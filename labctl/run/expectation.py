@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import statistics
 from collections.abc import Callable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.ledger import LEDGER_NAME
+from labctl.bench.ledger import Exposure, ExposureLedger
 from labctl.errors import InputError
+from labctl.run.light import run_name
 from labctl.run.plan import Plan
-from labctl.store.journal_format import sqlite_uri
 from labctl.store.run import Run
 
 PLAN_ALONE = "the plan alone"
-
-
-@dataclass(frozen=True, slots=True)
-class Light:
-    """Light on the sample up to the Unix time ``wall_s``: time in s and dose in J/cm²."""
-
-    wall_s: float
-    open_s: float
-    dose_j_cm2: float
 
 
 @dataclass(frozen=True)
@@ -129,7 +118,7 @@ def from_plan(plan: Plan, note: str = "") -> Expectation:
     return Expectation(PLAN_ALONE, stages, plan.start_up_s, note=note)
 
 
-def measured(run: Run, light: Sequence[Light], source: str) -> Expectation:
+def measured(run: Run, light: Sequence[Exposure], source: str) -> Expectation:
     """Read from a finished run what it took.
 
     :param light: All light that it put on the sample.
@@ -151,26 +140,15 @@ def measured(run: Run, light: Sequence[Light], source: str) -> Expectation:
     return Expectation(source, tuple(found), edges[0] - events[0].wall_s, ends[-1] - last_s)
 
 
-def light_of(directory: Path, run: Path) -> list[Light]:
-    """Read from the ledger of a folder of runs what light a run has put on the sample; raises InputError if it cannot.
+def light_of(directory: Path, run: Path) -> list[Exposure]:
+    """Read from the ledger of a folder of runs what light a run has put on the sample; raises StorageError.
 
-    :param run: The file of the run.
+    :param run: The file of the run; ledgers of earlier versions name it without its day.
     """
-    ledger = directory.absolute() / LEDGER_NAME
-    if not ledger.is_file():
-        return []
-    try:
-        with closing(sqlite3.connect(f"{sqlite_uri(ledger)}?mode=ro", uri=True)) as connection:
-            rows = connection.execute(
-                "SELECT wall_s, open_s, dose_j_cm2 FROM exposure WHERE run IN (?, ?)",
-                (run.stem, f"{run.parent.name}/{run.stem}"),
-            ).fetchall()
-    except sqlite3.Error as error:
-        raise InputError(f"the exposure ledger could not be read: {error}", where=str(ledger)) from error
-    return [Light(*row) for row in rows]
+    return ExposureLedger(directory).of_run(run_name(run), run.stem)
 
 
-def _stage(data: dict[str, Any], began_s: float, ended_s: float, light: Sequence[Light]) -> StageExpectation:
+def _stage(data: dict[str, Any], began_s: float, ended_s: float, light: Sequence[Exposure]) -> StageExpectation:
     # The light of a point is noted when the shutter has closed, and that is before its row is stored.
     here = [entry for entry in light if began_s < entry.wall_s <= ended_s]
     return StageExpectation(

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 from labctl.bench.bench import Bench
+from labctl.folders import free_mb
 from labctl.run.plan import Stage
+from labctl.run.preflight import points_mb
 from labctl.run.request import PreparedRun
-
-_FILES_FACTOR = 3
-"""Journal, sealed file and what is analysed stand beside each other for a moment."""
 
 
 def reason_against(prepared: PreparedRun, bench: Bench, stage: Stage, count: int) -> str:
@@ -29,8 +27,7 @@ def reason_against(prepared: PreparedRun, bench: Bench, stage: Stage, count: int
             f"{count} more points may add {dose_j_cm2:.3g} J/cm^2 to the {bench.pump.spot_dose_j_cm2:.3g} J/cm^2 that"
             f" the spot has received; the limit is {limit_j_cm2:.3g} J/cm^2 (limits.dose_per_spot)"
         )
-    need_mb = count * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6
-    left_mb = shutil.disk_usage(Path(prepared.request.out)).free / 1e6
+    need_mb, left_mb = points_mb(prepared, count), free_mb(Path(prepared.request.out))
     if left_mb < need_mb + limits.disk_reserve_mb:
         return (
             f"{count} more points may need {need_mb:.0f} MB; the disk has {left_mb:.0f} MB free, of which"

@@ -1,7 +1,7 @@
 """The light of a run, on its way into journal and ledger; and what is owed to the ledger when a run died.
 
 Each opening on the sample is journalled as an event ``light`` before its light comes, with all that fell before it. The
-ledger gets what has fallen about once a second. So a run that dies with the shutter open leaves an open account in the
+ledger gets what has fallen from time to time. So a run that dies with the shutter open leaves an open account in the
 ledger, and in its journal enough to tell what fell at most: see :class:`OwedLight`.
 """
 

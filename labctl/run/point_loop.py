@@ -13,11 +13,12 @@ from labctl.run.attempts import Attempts
 from labctl.run.conduct import Conduct
 from labctl.run.contracts import Announcer, Observer, RowStore
 from labctl.run.course import Course
+from labctl.run.earlier import EarlierRecords
 from labctl.run.pauses import Pauses
 from labctl.run.plan import Plan, Point, Stage
 from labctl.run.record import Acknowledged, Record
 from labctl.run.steering import Alteration
-from labctl.store.run import REFERENCE_STREAM, Run, open_run
+from labctl.store.run import REFERENCE_STREAM
 
 if TYPE_CHECKING:
     from labctl.run.procedure import SweepProcedure
@@ -97,7 +98,7 @@ class PointLoop:
 
     def run(self) -> None:
         """Measure all points; raises Aborted when stopped and whatever an instrument raises."""
-        with self._earlier_run() as run:
+        with self._earlier_records() as records:
             for number, stage in enumerate(self.plan.stages):
                 if stage.adaptive:
                     self.journal.commit()
@@ -108,14 +109,14 @@ class PointLoop:
                 if not self._keep_rows:
                     self._rows.clear()
                 self.observer.stage(stage, len(points))
-                self._run_stage(stage, points, run)
+                self._run_stage(stage, points, records)
         self.journal.commit()
 
-    def _run_stage(self, stage: Stage, points: list[Point], run: Run | None) -> None:
+    def _run_stage(self, stage: Stage, points: list[Point], records: EarlierRecords | None) -> None:
         position = 0
         while True:
             if position < len(points) and self._is_known(points[position]):
-                self._recall(points[position], run)
+                self._recall(points[position], records)
             else:
                 points = self._attend(stage, points, position)
                 if position == len(points):
@@ -233,23 +234,23 @@ class PointLoop:
     def _refuse(self, alteration: Alteration, error: InputError) -> None:
         self.notice("refused", {"alteration": alteration.model_dump(), "error": error.as_dict()})
 
-    def _earlier_run(self) -> AbstractContextManager[Run | None]:
+    def _earlier_records(self) -> AbstractContextManager[EarlierRecords | None]:
         earlier = self.conduct.earlier
-        return open_run(earlier.journal) if earlier is not None else nullcontext()
+        return EarlierRecords(earlier) if earlier is not None else nullcontext()
 
     def _is_known(self, point: Point) -> bool:
         earlier = self.conduct.earlier
         return earlier is not None and (point.index in earlier.done or point.index in earlier.skipped)
 
-    def _recall(self, point: Point, run: Run | None) -> None:
+    def _recall(self, point: Point, records: EarlierRecords | None) -> None:
         """Take note of a point that the earlier part acknowledged or skipped."""
         earlier = self.conduct.earlier
-        if earlier is None or run is None:
+        if earlier is None or records is None:
             return
         if point.index in earlier.skipped:
             self._planned -= 1
             return
-        record = earlier.record_of(run, point.index)
+        record = records[point.index]
         entry = self._count(point, record)
         self.procedure.recall(entry, record.arrays)
         if self.procedure.is_better_reference(self._reference, entry):

@@ -6,7 +6,6 @@ What is checked are the hard bounds of the plan. What the run will likely take i
 from __future__ import annotations
 
 import datetime
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from labctl.bench.spectral_window import SpectralWindow, check_window
 from labctl.clock import VirtualClock
 from labctl.config.sample import SampleConfig
 from labctl.errors import InputError, LabctlError
+from labctl.folders import free_mb
 from labctl.run.light import EarlierLight, earlier_light
 from labctl.run.plan import Plan
 from labctl.run.request import PreparedRun
@@ -138,11 +138,11 @@ def preflight(prepared: PreparedRun) -> Preflight:
     refusals += _beyond_limits(quantities)
     before = collect(lambda: earlier_light(prepared), EarlierLight(0.0))
     refusals += _beyond_dose(prepared, checked, before)
-    need_mb = checked.max_points * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6 + _FIXED_MB
-    free_mb, reserve_mb = _free_mb(Path(prepared.request.out)), _reserve_mb(prepared)
-    if free_mb < need_mb + reserve_mb:
+    need_mb = points_mb(prepared, checked.max_points) + _FIXED_MB
+    left_mb, reserve_mb = free_mb(Path(prepared.request.out)), _reserve_mb(prepared)
+    if left_mb < need_mb + reserve_mb:
         refusals.append(
-            f"the disk has {free_mb:.0f} MB free; the run may need {need_mb:.0f} MB and {reserve_mb:.0f} MB are to"
+            f"the disk has {left_mb:.0f} MB free; the run may need {need_mb:.0f} MB and {reserve_mb:.0f} MB are to"
             " stay free (limits.disk_reserve)"
         )
     if _needs_calibrated_attenuator(prepared):
@@ -153,7 +153,7 @@ def preflight(prepared: PreparedRun) -> Preflight:
         plan=checked,
         refusals=(*(str(error) for error in errors), *refusals),
         warnings=tuple(warnings),
-        disk_free_mb=free_mb,
+        disk_free_mb=left_mb,
         disk_need_mb=need_mb,
         spot_dose_j_cm2=before.dose_j_cm2,
         window=window,
@@ -172,6 +172,11 @@ def require(found: Preflight) -> None:
             where="plan against bench",
             todo="change the parameters; limits are changed in the bench file only",
         )
+
+
+def points_mb(prepared: PreparedRun, points: int) -> float:
+    """Get the space in MB that so many points of a run may need on the disk."""
+    return points * prepared.procedure.POINT_BYTES * _FILES_FACTOR / 1e6
 
 
 def can_be_simulated(sample: SampleConfig | None) -> bool:
@@ -207,14 +212,13 @@ def _beyond_dose(prepared: PreparedRun, plan: Plan, before: EarlierLight) -> lis
     if needs_laboratory(prepared.bench):
         before = EarlierLight(0.0)
     # The plan of a resumed run is what is left of it; what its earlier part gave has been received.
-    coming_j_cm2 = plan.dose_j_cm2
-    if before.dose_j_cm2 + coming_j_cm2 <= limit:
+    if before.dose_j_cm2 + plan.dose_j_cm2 <= limit:
         return list(before.unknown)
     own = f" ({before.own_j_cm2:.3g} of it in the earlier part of this run)" if before.own_j_cm2 else ""
     return [
         *before.unknown,
         f"the spot {prepared.request.spot!r} has received {before.dose_j_cm2:.3g} J/cm^2{own} and the plan may add"
-        f" {coming_j_cm2:.3g} J/cm^2; the limit is {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot",
+        f" {plan.dose_j_cm2:.3g} J/cm^2; the limit is {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot",
     ]
 
 
@@ -236,10 +240,3 @@ def _calibrations(prepared: PreparedRun) -> tuple[CalibrationAge, ...]:
 
 def _reserve_mb(prepared: PreparedRun) -> float:
     return prepared.bench.limits.disk_reserve_mb if prepared.bench.limits else 0.0
-
-
-def _free_mb(folder: Path) -> float:
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
-    return shutil.disk_usage(existing).free / 1e6

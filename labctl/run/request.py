@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from labctl.errors import ConfigError, InputError, LabctlError, Problem
+from labctl.folders import nearest_existing
 from labctl.installed import entry_points
 from labctl.run.policy import FailurePolicy
 from labctl.store.windows_names import check_names
@@ -214,9 +215,7 @@ def check_roles(procedure: SweepProcedure, bench: BenchConfig) -> None:
 def check_folder(folder: Path) -> Path:
     """Check that runs can be written into a folder, which need not exist yet; raises InputError."""
     check_names(folder, "--out")
-    existing = folder.absolute()
-    while not existing.exists() and existing != existing.parent:
-        existing = existing.parent
+    existing = nearest_existing(folder)
     if not existing.exists():
         raise InputError(
             f"{folder} cannot be reached: there is no {existing}",

@@ -48,7 +48,6 @@ log = logging.getLogger(__name__)
 
 _CAN_HARM = ("shutter", "detector")
 """Roles that can let harm go on: light on the sample, an exposed and gained-up detector."""
-_IN_PROCESS = "sim:"
 _BY_HAND = "operator:"
 _LATE_S = 10.0
 _LOCK_TIMEOUT_S = 2.0
@@ -66,7 +65,7 @@ def safety_roles(bench: BenchConfig) -> tuple[str, ...]:
     """Get the safety-relevant roles that outlive the engine; none on a bench that is simulated in its process."""
     added = [role for role in bench.instruments if role not in ROLES]
     present = [role for role in (*_CAN_HARM, *added) if role in bench.instruments]
-    return tuple(role for role in present if not bench.instruments[role].resource.startswith(_IN_PROCESS))
+    return tuple(role for role in present if not bench.instruments[role].is_in_process)
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,7 @@ def _simulated_bench(header: Mapping[str, Any], text: str) -> BenchConfig | None
     bench = parse_bench(
         text, str(header.get("bench", {}).get("file", "bench")), check_drivers=True, attenuator_calibration=calibration
     )
-    return bench if all(entry.resource == "sim:" for entry in bench.instruments.values()) else None
+    return bench if bench.is_in_process else None
 
 
 def _header(path: str) -> dict[str, Any]:

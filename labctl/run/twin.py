@@ -79,8 +79,7 @@ def _own_laboratory(bench: BenchConfig) -> dict[str, Any] | None:
     if bench.laboratory is not None:
         own = {key: value for key, value in bench.laboratory.data.items() if key != _SERVED_AT}
         return own or None
-    all_emulated = all(entry.resource.startswith(_SIMULATED) for entry in bench.instruments.values())
-    return {} if all_emulated else None
+    return {} if bench.is_in_process else None
 
 
 def _without_drift(table: Mapping[str, Any]) -> dict[str, Any]:
