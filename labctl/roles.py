@@ -4,134 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
+from labctl.instrument import (
+    DeadMan,
+    Identity,
+    Instrument,
+    Limited,
+    Readiness,
+    Reading,
+    SafeStep,
+    Setting,
+    TellsReadiness,
+    Watched,
+)
 from labctl.quantities import EnergyReading
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """Who an instrument says it is; empty strings where it cannot say."""
-
-    vendor: str
-    model: str
-    serial: str = ""
-    firmware: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class SafeStep:
-    """One step towards the safe state.
-
-    :param action: What was done, e.g. ``close shutter``.
-    :param confirmed: True if the instrument's own read-back says so; False if it does not or cannot.
-    :param evidence: What was sent and what was read back; line breaks become ``; ``.
-    """
-
-    action: str
-    confirmed: bool
-    evidence: str
-
-    def __post_init__(self) -> None:
-        # Steps are printed one to a line, while an error that serves as evidence may have many.
-        lines = [line.strip() for line in self.evidence.splitlines() if line.strip()]
-        object.__setattr__(self, "evidence", "; ".join(lines))
-
-
-@runtime_checkable
-class Instrument(Protocol):
-    """What every instrument can do, whatever its role."""
-
-    def identify(self) -> Identity:
-        """Get vendor, model, serial number and firmware from the instrument."""
-        ...
-
-    def make_safe(self) -> Sequence[SafeStep]:
-        """Bring the instrument into its safe state and verify it by read-back; idempotent, never raises half-way."""
-        ...
-
-    def close(self) -> None:
-        """Release the connection; the instrument is left as it is."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """A quantity that an instrument can be asked for between two points without disturbing a measurement.
-
-    :param attribute: What reads it: a property of the instrument, or a path such as ``cooler.temperature_c``. It gives
-        a number in ``unit``, or one of ``words``; False and True stand for the first and the second of two words. It
-        raises InstrumentError when it cannot be read.
-    :param unit: Unit of the number, as pint writes it; ``""`` where there are words, and for a plain number.
-    :param words: The states it can be in; none for a number.
-    :param overshoot: By how much, in ``unit``, it may pass a limit that its set value reached: the ripple of a
-        controller, the scatter of a sensor.
-    """
-
-    attribute: str
-    unit: str = ""
-    words: tuple[str, ...] = ()
-    overshoot: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """A quantity that an instrument can be set to, for the limits of a bench.
-
-    :param attribute: The method that sets it, whose first argument is the value; or the property that controls it.
-    :param unit: Unit of the value, as pint writes it; ``""`` for a plain number.
-    """
-
-    attribute: str
-    unit: str = ""
-
-
-@runtime_checkable
-class Watched(Protocol):
-    """What an instrument offers whose readings may be watched (``[[watch]]``) and held to limits (``[limits.roles]``).
-
-    Not derived from :class:`Instrument`: it is asked of the class, before there is any instrument.
-    """
-
-    READINGS: ClassVar[Mapping[str, Reading]]
-    """Quantities by the names that a bench file uses."""
-
-
-@runtime_checkable
-class Limited(Protocol):
-    """What an instrument offers that can be set to more than its role says, so that the bench can limit it."""
-
-    SETTINGS: ClassVar[Mapping[str, Setting]]
-    """Quantities by the names that a bench file uses, beyond those in ``SETTINGS_OF_ROLES``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Readiness:
-    """One thing that a run needs of an instrument, as it is now.
-
-    :param name: What it is, e.g. ``interlock``.
-    :param ok: Whether it is as a run needs it.
-    :param text: What was read, and what to do when it is not as it should be.
-    :param waits: Whether a run waits until it is (a detector that cools); else it cannot do without.
-    """
-
-    name: str
-    ok: bool
-    text: str
-    waits: bool = False
-
-
-@runtime_checkable
-class TellsReadiness(Protocol):
-    """What an instrument offers that can say whether it is ready for a run."""
-
-    def readiness(self) -> Sequence[Readiness]:
-        """Measure whether it is ready; moves nothing, and raises InstrumentError when it cannot be asked."""
-        ...
 
 
 @runtime_checkable
@@ -416,26 +307,159 @@ class FilterWheel(Instrument, Protocol):
 
 
 @runtime_checkable
-class DeadMan(Protocol):
-    """What an instrument offers beyond its role when it goes safe by itself once nobody feeds it (a watchdog, a lease).
+class LinearStage(Instrument, Protocol):
+    """A motorised linear stage: a blade of the slit, or the carrier of the samples.
 
-    Armed when a bench is opened for a run, fed in real time as long as the run keeps to the times it declares, and
-    disarmed once its safe state is confirmed. Each call is an exchange of its own with the device.
+    Positions are the controller's own, in mm; what they mean for a sample the bench file or a calibration says.
     """
 
-    def arm(self, timeout_s: float) -> float:
-        """Have the instrument go safe after ``timeout_s`` without food; returns the time in s that it will wait.
+    @property
+    def position_mm(self) -> float:
+        """Measure the position in mm."""
+        ...
 
-        That is the nearest the device can do, as read back. Also feeds it.
+    @property
+    def range_mm(self) -> tuple[float, float]:
+        """Get the lowest and the highest position in mm that the controller's own limits allow."""
+        ...
+
+    @property
+    def resolution_mm(self) -> float:
+        """Get the smallest step in mm."""
+        ...
+
+    @property
+    def is_homed(self) -> bool:
+        """Measure whether the controller knows where the stage stands."""
+        ...
+
+    def home(self) -> None:
+        """Find the reference mark; returns when it is found."""
+        ...
+
+    def move_to(self, position_mm: float) -> float:
+        """Control the position in mm; returns the position read back when the motion has ended.
+
+        Raises InstrumentError for a stage that is not homed, or a position beyond :attr:`range_mm`; nothing moves then.
         """
         ...
 
-    def feed(self) -> None:
-        """Begin the time anew; raises when the device does not take it, or has acted already."""
+    def stop(self) -> None:
+        """Stop a motion; nothing happens when the stage stands."""
         ...
 
-    def disarm(self) -> None:
-        """Have the instrument wait for nobody any more."""
+
+@runtime_checkable
+class HeatingStage(Instrument, Protocol):
+    """A stage whose temperature is controlled: a hot plate, a microscope stage, a cryostat. All temperatures in °C."""
+
+    @property
+    def temperature_c(self) -> float:
+        """Measure the temperature at the sample in °C."""
+        ...
+
+    @property
+    def setpoint_c(self) -> float:
+        """Measure the set-point in °C, as the device holds it."""
+        ...
+
+    @property
+    def range_c(self) -> tuple[float, float]:
+        """Get the lowest and the highest set-point in °C."""
+        ...
+
+    @property
+    def is_on(self) -> bool:
+        """Measure whether the temperature is controlled; off, nothing heats."""
+        ...
+
+    def set_temperature(self, temperature_c: float) -> float:
+        """Control the set-point in °C; returns the one read back, raises if it was clamped. Switches nothing on."""
+        ...
+
+    def switch_on(self) -> None:
+        """Begin to control the temperature; verified by read-back."""
+        ...
+
+    def switch_off(self) -> None:
+        """End heating (and cooling); verified by read-back."""
+        ...
+
+
+@runtime_checkable
+class Lamp(Instrument, Protocol):
+    """A lamp that stresses the sample, e.g. with UV light."""
+
+    @property
+    def has_readback(self) -> bool:
+        """Get whether the device can report whether the lamp is on."""
+        ...
+
+    @property
+    def is_on(self) -> bool:
+        """Measure whether the lamp is on (assumed, where :attr:`has_readback` is false)."""
+        ...
+
+    def switch_on(self) -> None:
+        """Switch on and verify; raises if an interlock or a protection keeps the lamp off."""
+        ...
+
+    def switch_off(self) -> None:
+        """Switch off and verify."""
+        ...
+
+
+@runtime_checkable
+class AdjustableLamp(Protocol):
+    """What a lamp offers beyond its role when its brightness can be set.
+
+    Not derived from :class:`Lamp`: asking whether an instrument offers it must not ask the instrument.
+    """
+
+    def set_brightness(self, percent: float) -> float:
+        """Control the brightness in percent of the largest, 0 < percent ≤ 100; returns the one read back."""
+        ...
+
+
+@runtime_checkable
+class PowerMeter(Instrument, Protocol):
+    """A meter of optical power, e.g. the photodiode that watches a lamp."""
+
+    @property
+    def wavelength_nm(self) -> float:
+        """Control the wavelength of the calibration in nm; setting reads back and refuses silent clamping."""
+        ...
+
+    @wavelength_nm.setter
+    def wavelength_nm(self, value: float) -> None: ...
+
+    @property
+    def power_w(self) -> float:
+        """Measure the power in W."""
+        ...
+
+
+@runtime_checkable
+class TriggerCounter(Instrument, Protocol):
+    """A counter of the laser's triggers, gated by the shutter: it counts the pulses that pass."""
+
+    @property
+    def count(self) -> int:
+        """Measure how many pulses have passed since :meth:`restart`."""
+        ...
+
+    def restart(self) -> None:
+        """Begin to count from 0."""
+        ...
+
+
+@runtime_checkable
+class VacuumGauge(Instrument, Protocol):
+    """A vacuum gauge."""
+
+    @property
+    def pressure_mbar(self) -> float:
+        """Measure the pressure in mbar."""
         ...
 
 
@@ -446,15 +470,81 @@ ROLES: dict[str, type] = {
     "spectrograph": Spectrograph,
     "detector": Detector,
     "filter": FilterWheel,
+    "slit_near": LinearStage,
+    "slit_far": LinearStage,
+    "slit_meter": EnergyMeter,
+    "sample_stage": LinearStage,
+    "heating_stage": HeatingStage,
+    "vacuum_gauge": VacuumGauge,
+    "lamp": Lamp,
+    "lamp_meter": PowerMeter,
+    "trigger_counter": TriggerCounter,
 }
-"""Name of each role in a bench file, with the Protocol a driver for it must satisfy."""
+"""Name of each role in a bench file, with the Protocol a driver for it must satisfy.
+
+A driver for one role does for any other of the same Protocol: a stage carries a blade or a sample."""
 
 SETTINGS_OF_ROLES: dict[str, Mapping[str, Setting]] = {
     "attenuator": {"angle": Setting("move_to", "deg")},
     "spectrograph": {"wavelength": Setting("go_to", "nm")},
     "detector": {"temperature": Setting("cool_to", "degC"), "exposure": Setting("set_exposure", "s")},
+    "slit_near": {"position": Setting("move_to", "mm")},
+    "slit_far": {"position": Setting("move_to", "mm")},
+    "sample_stage": {"position": Setting("move_to", "mm")},
+    "heating_stage": {"temperature": Setting("set_temperature", "degC")},
 }
 """What any driver for a role can be set to, by the names that ``[limits.roles]`` uses."""
 
-SAFE_ORDER: tuple[str, ...] = ("shutter", "detector", "attenuator", "energy_meter", "spectrograph", "filter")
-"""Order of the safe-state steps: what keeps light off the sample comes first."""
+SAFE_ORDER: tuple[str, ...] = (
+    "shutter",
+    "lamp",
+    "heating_stage",
+    "detector",
+    "attenuator",
+    "energy_meter",
+    "spectrograph",
+    "filter",
+    "slit_near",
+    "slit_far",
+    "sample_stage",
+    "slit_meter",
+    "lamp_meter",
+    "trigger_counter",
+    "vacuum_gauge",
+)
+"""Order of the safe-state steps: what keeps light off the sample comes first, then what heats."""
+
+__all__ = [
+    "READINGS_OF_A_COOLED_DETECTOR",
+    "ROLES",
+    "SAFE_ORDER",
+    "SETTINGS_OF_ROLES",
+    "AdjustableLamp",
+    "Attenuator",
+    "CalibratedSpectrograph",
+    "CoolerState",
+    "DeadMan",
+    "Detector",
+    "EnergyMeter",
+    "FilterWheel",
+    "Grating",
+    "HeatingStage",
+    "Identity",
+    "Instrument",
+    "Lamp",
+    "Limited",
+    "LinearStage",
+    "PowerMeter",
+    "Readiness",
+    "Reading",
+    "ReadingPace",
+    "SafeStep",
+    "Setting",
+    "Shutter",
+    "Spectrograph",
+    "SpectrographGeometry",
+    "TellsReadiness",
+    "TriggerCounter",
+    "VacuumGauge",
+    "Watched",
+]

@@ -94,7 +94,7 @@ def check_driver(
         return []
     problems: list[Problem] = []
     said = getattr(driver, "ROLE", role)
-    if said != role:
+    if not _serves(said, role):
         problems.append(problem("driver", f'"{name}", whose ROLE is {said!r}', f"a driver for the role {role}"))
     by_hand = getattr(getattr(driver, "LINK", None), "by_hand", False)
     if resource.startswith("operator:") and not by_hand:
@@ -113,6 +113,13 @@ def check_driver(
     elif options:
         problems.append(problem("options", f"options ({', '.join(options)})", f"none: {name} has no options"))
     return problems
+
+
+def _serves(said: object, role: str) -> bool:
+    """Get whether a driver that says it is for one role does for another: their Protocols are the same."""
+    return said == role or (
+        isinstance(said, str) and said in role_names() and role_protocol(said) is role_protocol(role)
+    )
 
 
 def _methods(role: str) -> Iterator[str]:
