@@ -36,6 +36,7 @@ from labctl.config.pump import LaserConfig, PumpConfig, check_fluence_limit
 from labctl.config.quantity import InUnit
 from labctl.config.raw_table import RawTable
 from labctl.config.registry import check_driver, driver_names, require_driver, require_role, role_names, transport_names
+from labctl.config.surroundings import HeatingConfig, LampConfig, Places, SlitConfig
 from labctl.config.table import (
     LineWidthNm,
     LongText,
@@ -51,6 +52,14 @@ from labctl.errors import ConfigError, Problem
 
 KEEPABLE_PARTS = ("cooler", "lamp", "heater")
 """What a bench may leave on between runs. Shutters, emission and MCP gain are never among them."""
+
+_INSTRUMENT_OF = {
+    "slit": ("slit_far", " with edge and longest"),
+    "places": ("sample_stage", ' with the position of the sample, e.g. sample = "10 mm"'),
+    "lamp": ("lamp", " with wavelength and irradiance"),
+    "heating": ("heating_stage", "; it may be empty"),
+}
+"""Which instrument each table about the surroundings of the sample belongs to, and what it must hold."""
 
 _RESOURCE_FORMS = (
     "sim:, sim+tcp://host:port, a VISA name such as USB0::0x1313::0x8078::P0012345::INSTR, "
@@ -190,6 +199,10 @@ class BenchConfig(FileTable):
     filter: FilterConfig | None = Field(default=None, validate_default=True)
     pump: PumpConfig | None = Field(default=None, validate_default=True)
     spectrometer: SpectrometerConfig | None = None
+    slit: SlitConfig | None = Field(default=None, validate_default=True)
+    places: Places | None = Field(default=None, validate_default=True)
+    lamp: LampConfig | None = Field(default=None, validate_default=True)
+    heating: HeatingConfig | None = Field(default=None, validate_default=True)
     limits: LimitsConfig | None = Field(default=None, validate_default=True)
     watch: WatchTables = ()
     calibrations: CalibrationsConfig = CalibrationsConfig()
@@ -236,6 +249,19 @@ class BenchConfig(FileTable):
                 raise Absent("no [filter]", "a bench with [instruments.filter] has [filter] with positions and use")
             raise Absent("no [instruments.filter]", "a bench with [filter] has an instrument for the role filter")
         return filters
+
+    @field_validator("slit", "places", "lamp", "heating", mode="after")
+    @classmethod
+    def _has_its_instrument(cls, table: Any, info: ValidationInfo) -> Any:
+        role, example = _INSTRUMENT_OF[str(info.field_name)]
+        instruments = info.data.get("instruments")
+        if instruments is None or (role in instruments) == (table is not None):
+            return table
+        if table is None:
+            raise Absent(
+                f"no [{info.field_name}]", f"a bench with [instruments.{role}] has [{info.field_name}]{example}"
+            )
+        raise Absent(f"no [instruments.{role}]", f"a bench with [{info.field_name}] has an instrument for the {role}")
 
     @field_validator("limits", mode="after")
     @classmethod
