@@ -25,7 +25,8 @@ from scipy import special
 
 from labctl.analysis.estimate import Estimate
 from labctl.analysis.malus import MIN_POINTS, PERIOD_DEG, MalusFit, fit_malus
-from labctl.bench.bench import Bench, malus_law, meter_reading_s, pump_limits
+from labctl.bench.bench import Bench
+from labctl.bench.bench_sections import malus_law, meter_reading_s, pump_limits
 from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.calibration import AttenuatorCalibration as CalibrationFile
 from labctl.config.calibration import load_calibration, save_calibration

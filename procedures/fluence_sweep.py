@@ -20,7 +20,8 @@ from labctl.analysis.ase import ThresholdModel, threshold_model
 from labctl.analysis.frames import Frames
 from labctl.analysis.live import live_threshold
 from labctl.analysis.sweep_design import FINE_RANGE, coarse_fluences, gap_fluences, refine_fluences
-from labctl.bench.bench import Bench, meter_reading_s, needs_laboratory
+from labctl.bench.bench import Bench, needs_laboratory
+from labctl.bench.bench_sections import meter_reading_s
 from labctl.bench.spectral_window import SpectralWindow, filter_position, planned_window, require_window
 from labctl.config.bench import BenchConfig, SpectrometerConfig
 from labctl.config.sample import SampleConfig

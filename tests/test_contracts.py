@@ -52,6 +52,7 @@ LOADS_LIBRARIES = {
 """Who may load a dynamic library, and why."""
 LOADS_ENTRIES = {
     "labctl/bench/bench.py",
+    "labctl/bench/bench_sections.py",
     "labctl/cli/catalogue.py",
     "labctl/cli/doctor.py",
     "labctl/cli/sim.py",

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import logging
-import math
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-from labctl.bench.attenuation import MalusLaw
+from labctl.bench.bench_sections import malus_law, pump_limits, section
 from labctl.bench.dead_man import DeadMen
 from labctl.bench.detection_filters import DetectionFilters
 from labctl.bench.light import ComingLight, LightOnSample
-from labctl.bench.limits import PumpLimits
 from labctl.bench.lock import ResourceLocks
-from labctl.bench.pump_beam import PickOff, PumpBeam, reading_bound_s
-from labctl.bench.safe import SafeReport, make_safe
+from labctl.bench.places import Places
+from labctl.bench.pump_beam import PickOff, PumpBeam
+from labctl.bench.safe import RoleStep, SafeReport, make_safe
 from labctl.bench.set_values import held_to_limits, reading_limits, set_limits, unknown_limits
+from labctl.bench.slit import Slit
 from labctl.bench.spectrometer import Spectrometer
+from labctl.bench.stress_lamp import StressLamp
+from labctl.bench.thermostat import Thermostat
 from labctl.bench.watch import Watch
 from labctl.clock import Clock
 from labctl.config.bench import BenchConfig
@@ -34,10 +36,16 @@ from labctl.roles import (
     Detector,
     EnergyMeter,
     FilterWheel,
+    HeatingStage,
     Identity,
     Instrument,
+    Lamp,
+    LinearStage,
+    PowerMeter,
+    SafeStep,
     Shutter,
     Spectrograph,
+    VacuumGauge,
 )
 from labctl.transport.adapter import WireAdapter
 from labctl.transport.opening import is_simulated, open_laboratory, open_link
@@ -48,9 +56,10 @@ log = logging.getLogger(__name__)
 
 _TURNS_UP_THE_LIGHT = ("attenuator",)
 _CLOSING_S = 60.0
-_LONGEST_READING_S = 30.0
 _WARMING_UP_S = 2400.0
-_Section = TypeVar("_Section")
+_PART_KEPT = {"lamp": "lamp", "heating_stage": "heater"}
+"""Instruments that a bench may leave on as a whole, by the part that ``keep_on`` names."""
+_Part = TypeVar("_Part")
 
 
 class Bench:
@@ -88,6 +97,7 @@ class Bench:
         self._closing_s = _CLOSING_S
         self._pump: PumpBeam | None = None
         self._spectrometer: Spectrometer | None = None
+        self._parts: dict[type, Any] = {}
         self._watch: Watch | None = None
         self._dead_men: DeadMen | None = None
         self._safe_report = SafeReport(())
@@ -233,7 +243,7 @@ class Bench:
     def spectrometer(self) -> Spectrometer:
         """Get the spectrometer, with the filters before its slit where the bench has some."""
         if self._spectrometer is None:
-            settings = _section(self.config.spectrometer, "spectrometer", self.config)
+            settings = section(self.config.spectrometer, "spectrometer", self.config)
             positions = self.config.filter
             self._spectrometer = Spectrometer(
                 cast(Spectrograph, self._role("spectrograph")),
@@ -244,10 +254,62 @@ class Bench:
             )
         return self._spectrometer
 
+    @property
+    def slit(self) -> Slit:
+        """Get the slit that cuts the pumped stripe."""
+        near = cast(LinearStage, self.instruments["slit_near"]) if "slit_near" in self.instruments else None
+        return self._part(
+            Slit,
+            lambda: Slit(
+                cast(LinearStage, self._role("slit_far")), near, section(self.config.slit, "slit", self.config)
+            ),
+        )
+
+    @property
+    def places(self) -> Places:
+        """Get the sample stage with its places."""
+        return self._part(
+            Places,
+            lambda: Places(
+                cast(LinearStage, self._role("sample_stage")), section(self.config.places, "places", self.config)
+            ),
+        )
+
+    @property
+    def thermostat(self) -> Thermostat:
+        """Get the heating stage, with the vacuum gauge where the bench has one."""
+        gauge = cast(VacuumGauge | None, self.instruments.get("vacuum_gauge"))
+        return self._part(
+            Thermostat,
+            lambda: Thermostat(
+                cast(HeatingStage, self._role("heating_stage")),
+                section(self.config.heating, "heating", self.config),
+                self.clock,
+                gauge,
+            ),
+        )
+
+    @property
+    def stress_lamp(self) -> StressLamp:
+        """Get the lamp, with the meter that watches it where the bench has one."""
+        meter = cast(PowerMeter | None, self.instruments.get("lamp_meter"))
+        return self._part(
+            StressLamp,
+            lambda: StressLamp(
+                cast(Lamp, self._role("lamp")), section(self.config.lamp, "lamp", self.config), self.clock, meter
+            ),
+        )
+
     def make_safe(self) -> SafeReport:
         """Bring every open instrument into its safe state and confirm it."""
         try:
-            self._safe_report = make_safe(self.instruments, inline=self.clock.virtual)
+            kept = {
+                role for role in self.instruments if f"{role}.{_PART_KEPT.get(role)}" in self.config.safe_state.keep_on
+            }
+            others = {role: instrument for role, instrument in self.instruments.items() if role not in kept}
+            made = make_safe(others, inline=self.clock.virtual)
+            as_asked = SafeStep("leave as it is", True, "safe_state.keep_on of the bench file")
+            self._safe_report = SafeReport((*made.steps, *(RoleStep(role, as_asked) for role in sorted(kept))))
         finally:
             self.account_light_left_on()
         if self._dead_men is not None:
@@ -268,7 +330,7 @@ class Bench:
         old.adapter.close()
         new = self._connect_role(role, still=False)
         self.instruments[role] = new
-        for part in (self._pump, self._spectrometer):
+        for part in (self._pump, self._spectrometer, *self._parts.values()):
             if part is not None:
                 part.replace(old, new)
         return new
@@ -280,7 +342,7 @@ class Bench:
     @property
     def warnings(self) -> list[str]:
         """Get what the experimenter should know of how the bench behaved."""
-        parts = (self._pump, self._spectrometer, self._dead_men)
+        parts = (self._pump, self._spectrometer, *self._parts.values(), self._dead_men)
         return [warning for part in parts if part is not None for warning in part.warnings]
 
     @property
@@ -385,9 +447,15 @@ class Bench:
         except KeyError:
             raise InputError(f"the bench {self.config.name!r} has no {role}") from None
 
+    def _part(self, kind: type[_Part], make: Callable[[], _Part]) -> _Part:
+        """Get a composite device of this bench, made when it is first asked for."""
+        if kind not in self._parts:
+            self._parts[kind] = make()
+        return self._parts[kind]
+
     def _make_pump(self) -> PumpBeam:
-        laser = _section(self.config.laser, "laser", self.config)
-        pump = _section(self.config.pump, "pump", self.config)
+        laser = section(self.config.laser, "laser", self.config)
+        pump = section(self.config.pump, "pump", self.config)
         return PumpBeam(
             cast(Attenuator, self._role("attenuator")),
             cast(Shutter, self._role("shutter")),
@@ -418,57 +486,6 @@ def bench_locks(
 def needs_laboratory(config: BenchConfig) -> bool:
     """Get whether a simulated laboratory stands behind this bench."""
     return config.laboratory is not None or config.is_simulated
-
-
-def malus_law(config: BenchConfig) -> MalusLaw:
-    """Get the attenuator's law from the calibration that the bench file names; raises InputError without one."""
-    calibration = config.attenuator_calibration
-    if calibration is None:
-        raise InputError(
-            f"the bench {config.name!r} has no calibration of the attenuator",
-            where="calibrations.attenuator of the bench file",
-            todo="run attenuator-calibration and name the file it writes",
-        )
-    return MalusLaw(
-        minimum_j=calibration.transmission_min * calibration.full_energy_uj * 1e-6,
-        maximum_j=calibration.transmission_max * calibration.full_energy_uj * 1e-6,
-        theta0_deg=calibration.theta0_deg,
-    )
-
-
-def pump_limits(config: BenchConfig) -> PumpLimits:
-    """Get the limits of the pump from the bench file; raises InputError if it has none."""
-    limits = _section(config.limits, "limits", config)
-    return PumpLimits(
-        # A bench with a pump states it: the reading of the file sees to that.
-        math.inf if limits.fluence_uj_cm2 is None else limits.fluence_uj_cm2,
-        None if limits.pulse_energy_uj is None else limits.pulse_energy_uj * 1e-6,
-        limits.dose_per_spot_j_cm2,
-        None if limits.average_power_mw is None else limits.average_power_mw * 1e-3,
-        _section(config.laser, "laser", config).repetition_rate_hz if limits.average_power_mw is not None else math.nan,
-    )
-
-
-def meter_reading_s(config: BenchConfig, pulses: int) -> float:
-    """Get an upper bound of the time in s that a reading of the energy meter takes; raises InputError if it is long."""
-    rate_hz = _section(config.laser, "laser", config).repetition_rate_hz
-    entry = config.instruments.get("energy_meter")
-    pace = getattr(driver_entry("energy_meter", entry.driver).load(), "PACE", None) if entry else None
-    bound_s = reading_bound_s(pulses, rate_hz, pace)
-    if bound_s > _LONGEST_READING_S:
-        raise InputError(
-            f"a reading of {pulses} pulses may take {bound_s:.0f} s at {rate_hz:g} Hz, with light on all the time;"
-            f" at most {_LONGEST_READING_S:g} s are sensible",
-            where="parameter pulses",
-            todo="average fewer pulses: the drift of the laser is not averaged away",
-        )
-    return bound_s
-
-
-def _section(section: _Section | None, name: str, config: BenchConfig) -> _Section:
-    if section is None:
-        raise InputError(f"the bench {config.name!r} has no [{name}]", where=config.file, todo=f"write a [{name}]")
-    return section
 
 
 def _roles_to_open(config: BenchConfig, roles: Sequence[str] | None) -> list[str]:

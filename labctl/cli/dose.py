@@ -52,7 +52,7 @@ def dose(
 
 
 def _limit_j_cm2(bench: str) -> float:
-    from labctl.bench.bench import pump_limits
+    from labctl.bench.bench_sections import pump_limits
     from labctl.config.bench import load_bench
 
     limit = pump_limits(load_bench(bench)).dose_j_cm2

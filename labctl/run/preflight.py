@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from labctl.bench.bench import needs_laboratory, pump_limits
+from labctl.bench.bench import needs_laboratory
+from labctl.bench.bench_sections import pump_limits
 from labctl.bench.spectral_window import SpectralWindow, check_window
 from labctl.clock import VirtualClock
 from labctl.config.sample import SampleConfig

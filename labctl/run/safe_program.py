@@ -46,7 +46,7 @@ from labctl.store.seal import seal
 
 log = logging.getLogger(__name__)
 
-_CAN_HARM = ("shutter", "detector")
+_CAN_HARM = ("shutter", "lamp", "heating_stage", "detector")
 """Roles that can let harm go on: light on the sample, an exposed and gained-up detector."""
 _BY_HAND = "operator:"
 _LATE_S = 10.0

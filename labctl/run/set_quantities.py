@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from labctl.bench.bench import malus_law, pump_limits
+from labctl.bench.bench_sections import malus_law, pump_limits
 from labctl.bench.pump_beam import angles_deg
 from labctl.config.bench import BenchConfig
 from labctl.roles import SETTINGS_OF_ROLES

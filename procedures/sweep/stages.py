@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.analysis.sweep_design import FINE_RANGE, refine_fluences
-from labctl.bench.bench import malus_law, pump_limits
+from labctl.bench.bench_sections import malus_law, pump_limits
 from labctl.config.bench import BenchConfig
 from labctl.errors import InputError
 from labctl.run.plan import Stage

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from drivers.energy_meter.emulators.gentec_maestro import GentecMaestroEmulator, range_label
 from drivers.energy_meter.gentec_maestro import GentecMaestro, full_scale_j
-from labctl.bench.bench import meter_reading_s
+from labctl.bench.bench_sections import meter_reading_s
 from labctl.bench.pump_beam import reading_bound_s
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import load_bench

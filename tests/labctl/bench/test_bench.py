@@ -16,7 +16,8 @@ from drivers.energy_meter.pm100d import PM100D
 from drivers.shutter.sc10 import SC10
 from labctl.bench import bench as bench_module
 from labctl.bench import lock
-from labctl.bench.bench import Bench, check_resources, malus_law, pump_limits
+from labctl.bench.bench import Bench, check_resources
+from labctl.bench.bench_sections import malus_law, pump_limits
 from labctl.clock import RealClock, VirtualClock
 from labctl.config.bench import BenchConfig, load_bench
 from labctl.config.locate import locate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.bench.bench import meter_reading_s
+from labctl.bench.bench_sections import meter_reading_s
 from labctl.config.bench import load_bench
 from labctl.config.sample import load_sample, parse_sample
 from labctl.errors import InputError
