@@ -8,7 +8,7 @@ seconds; an emulator's own times must not fall, those of different emulators may
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -17,17 +17,24 @@ from pydantic import BaseModel
 from scipy import ndimage
 
 from labctl.errors import InputError
+from labctl.sim.accumulated import Accumulated
 from labctl.sim.camera import Camera
+from labctl.sim.carriage import Carriage, StageTruth
 from labctl.sim.cavity import CavitySample, CavityTruth
 from labctl.sim.filters import Filters
+from labctl.sim.history import History
 from labctl.sim.incidents import Outage
+from labctl.sim.lamp import UVLamp
 from labctl.sim.laser import PulsedLaser
 from labctl.sim.noise import KeyedNoise
 from labctl.sim.optics import Spectrograph, WavePlate
 from labctl.sim.sample import EnsembleSample, Sample, SampleState
+from labctl.sim.slit import Slit
+from labctl.sim.thermal import ThermalBody
 from labctl.sim.timeline import Timeline
 from labctl.sim.truth import LaboratoryTruth, LaserTruth, SampleTruth
 from labctl.sim.truth_table import Table, read_table
+from labctl.sim.vacuum import Vacuum
 
 # More pulses than this change the mean and the spread of an exposure by less than a photon counts.
 _MAX_DRAWN_PULSES = 4096
@@ -38,6 +45,18 @@ _PUMP_HAZE_LENGTH_NM = 400.0
 _ZERO_ORDER_STEP_NM = 0.1
 # Share of the scattered pump light in each order of the grating.
 _PUMP_ORDERS = {0: 1.0, 1: 1.0, 2: 0.05}
+OPERATOR_ACTIONS = (
+    "sample out of beam",
+    "sample into beam",
+    "block beam behind pick-off",
+    "unblock beam behind pick-off",
+    "fresh spot",
+    "remount sample",
+    "add water",
+    "pump down",
+    "vent",
+)
+"""What the simulated operator can do by hand."""
 
 
 class _Kind(BaseModel):
@@ -49,8 +68,8 @@ class _Kind(BaseModel):
 class Shutter:
     """The pump shutter as the light sees it."""
 
-    def __init__(self, initially_open: bool) -> None:
-        self._open = Timeline(float(initially_open))
+    def __init__(self, initially_open: bool, forgets: Callable[[float], None] | None = None) -> None:
+        self._open = Timeline(float(initially_open), forgets=forgets)
 
     def set(self, t: float, is_open: bool) -> None:
         """Let light pass, or not, from laboratory time ``t`` on."""
@@ -88,14 +107,22 @@ class Laboratory:
         self.noise = KeyedNoise(seed)
         self.laser = PulsedLaser(truth.laser, self.noise)
         self.wave_plate = WavePlate(truth.wave_plate)
-        self.shutter = Shutter(truth.shutter.initially_open)
+        self.shutter = Shutter(truth.shutter.initially_open, self._settle)
         self.filters = Filters(truth.filter)
         self.spectrograph = Spectrograph(truth.spectrograph)
         self.camera = Camera(truth.camera, self.noise)
         self.open_interlock = Outage(truth.interlock.opens_at_s, truth.interlock.closes_after_s)
         self.no_cooling_water = Outage(truth.cooling.fails_at_s, truth.cooling.returns_after_s)
-        self._in_beam = Timeline(1.0)
-        self._behind_pick_off = Timeline(1.0)
+        self.thermal = ThermalBody(truth.thermal, self.noise, self._settle)
+        self.lamp = UVLamp(truth.lamp, self.noise, self._settle)
+        self.vacuum = Vacuum(truth.vacuum)
+        self._stages: dict[str, Carriage] = {}
+        self.slit = Slit(truth.slit, self.noise, self._stages.get)
+        self._in_beam = Timeline(1.0, forgets=self._settle)
+        self._behind_pick_off = Timeline(1.0, forgets=self._settle)
+        self._water: History[bool] = History(False, self._settle)
+        self._remounted: History[float] = History(0.0)
+        self._passed = Accumulated(self._pulses_between)
         self._dose_uj_cm2 = 0.0
         self._dose_settled_s = 0.0
         self._newest_s = 0.0
@@ -108,8 +135,7 @@ class Laboratory:
     def operator(self, action: str, t: float | None = None) -> None:
         """Do by hand what a prompt asked for.
 
-        :param action: ``"sample out of beam"``, ``"sample into beam"``, ``"block beam behind pick-off"``, ``"unblock
-            beam behind pick-off"`` or ``"fresh spot"``.
+        :param action: One of :data:`OPERATOR_ACTIONS`.
         :param t: Laboratory time; the newest known when left out.
         :raises ValueError: Unknown action.
         """
@@ -126,12 +152,35 @@ class Laboratory:
                     self._behind_pick_off.set(when, 1.0)
                 case "fresh spot":
                     self._dose_uj_cm2, self._dose_settled_s = 0.0, when
+                case "pump down":
+                    self.vacuum.pump_down(when)
+                case "vent":
+                    self.vacuum.vent(when)
+                case "add water":
+                    self._water.set(when, True)
+                case "remount sample":
+                    self._remounted.set(when, float(self.noise.generator("remount").standard_normal()))
                 case _:
-                    known = (
-                        '"sample out of beam", "sample into beam", "block beam behind pick-off", '
-                        '"unblock beam behind pick-off", "fresh spot"'
-                    )
+                    known = ", ".join(f'"{name}"' for name in OPERATOR_ACTIONS)
                     raise ValueError(f"the simulated operator cannot do {action!r}; it knows {known}")
+
+    def stage(self, role: str) -> Carriage:
+        """Get the carriage of the stage for ``role``; what is asked for first is put there."""
+        with self._lock:
+            if role not in self._stages:
+                initial_mm = self.truth.stages.get(role, StageTruth()).initial_mm
+                self._stages[role] = Carriage(role, initial_mm, self.noise, self._settle)
+            return self._stages[role]
+
+    def pressure_mbar(self, t: float) -> float:
+        """Get the true pressure around the sample at ``t``, mbar."""
+        return self.vacuum.pressure_mbar(t)
+
+    def pulses_passed(self, t: float) -> int:
+        """Count the laser pulses that have passed the shutter before ``t``, exactly."""
+        with self._lock:
+            self._seen(t)
+            return round(float(self._passed.at(t, self._newest_s)))
 
     @property
     def pulse_period_s(self) -> float:
@@ -154,6 +203,25 @@ class Laboratory:
             passed = self.wave_plate.transmission(times)
             energy_uj = passed * self.laser.pulse_energies_uj(n_pulses, "meter")
             return 1e-6 * (energy_uj * self._meter_factor(n_pulses))[arrived]
+
+    def slit_meter_energy_j(self, t: float, n_pulses: int) -> np.ndarray:
+        """Measure the pulses that reach the meter behind the slit among the next ``n_pulses`` from ``t`` on.
+
+        Their energy goes with the length that the blades leave open: the beam is even.
+
+        :returns: Energies, J, shape (m,), m <= n_pulses; empty while the shutter is closed.
+        """
+        with self._lock:
+            times = self.next_pulse(t) + self.pulse_period_s * np.arange(n_pulses)
+            self._seen(float(times[-1]) if n_pulses else t)
+            arrived = (self.shutter.open_at(times) > 0.5) & (self._behind_pick_off.sample(times) > 0.5)
+            length_mm = self.truth.illuminated.length_mm
+            share = self.slit.open_length_mm(t) / length_mm if self.slit.is_there else 1.0
+            share *= self.truth.meter.ratio * self.truth.slit.meter_share
+            white = self.truth.slit.meter_noise * self.noise.generator("slit meter").standard_normal(n_pulses)
+            passed = self.wave_plate.transmission(times)
+            energy_uj = passed * self.laser.pulse_energies_uj(n_pulses, "slit meter")
+            return 1e-6 * share * (energy_uj * (1.0 + white))[arrived]
 
     def meter_power_w(self, t: float, average_s: float) -> float:
         """Measure the mean power at the meter over [t - average_s, t], W.
@@ -237,6 +305,19 @@ class Laboratory:
             "dose_uj_cm2": dose,
             "brightness": self.sample.active_fraction(SampleState(dose)) if self.sample else 0.0,
         }
+
+    def _settle(self, until_s: float) -> None:
+        """Add up what has come together before somebody forgets how."""
+        with self._lock:
+            self._passed.settle(until_s)
+
+    def _pulses_between(self, t0: float, t1: float) -> float:
+        """Count the pulses in [t0, t1) that pass the shutter."""
+        if t1 <= t0:
+            return 0.0
+        edges = self.shutter.edges(max(t0, self.shutter.kept_from), t1)
+        passes = self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) > 0.5
+        return float(np.diff(self.laser.pulses_before(edges))[passes].sum())
 
     def _seen(self, t: float) -> float:
         self._newest_s = max(self._newest_s, t)

@@ -30,6 +30,10 @@ class PulsedLaser:
         # A pulse at t itself must count in spite of the rounding of t.
         return float(np.ceil(t * self.truth.repetition_rate_hz - 1e-6)) / self.truth.repetition_rate_hz
 
+    def pulses_before(self, t: np.ndarray) -> np.ndarray:
+        """Count the pulses before laboratory times ``t``, from time 0 on; as :meth:`next_pulse` reads times."""
+        return np.ceil(t * self.truth.repetition_rate_hz - 1e-6)
+
     def mean_energy_uj(self) -> float:
         """Mean pulse energy in front of the attenuator at the announced schedule time, drift included, uJ."""
         return self.truth.energy_uj * (1.0 + self._noise.drift("laser", self.truth.drift_rms, self.truth.drift_tau_s))

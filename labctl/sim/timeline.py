@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from bisect import bisect_left, bisect_right
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,10 +25,14 @@ class Timeline:
 
     :param initial: Value since ever.
     :param horizon_s: How far back the past is kept, s. Memory is bounded by the commands within it.
+    :param forgets: Called with a time before everything older is forgotten: the last chance to ask for it.
     """
 
-    def __init__(self, initial: float, horizon_s: float = 3600.0) -> None:
+    def __init__(
+        self, initial: float, horizon_s: float = 3600.0, forgets: Callable[[float], None] | None = None
+    ) -> None:
         self.horizon_s = horizon_s
+        self._forgets = forgets
         self._start = [_EVER]
         self._value = [float(initial)]
         self._slope = [0.0]
@@ -43,6 +48,8 @@ class Timeline:
         """Set the value from ``t`` on."""
         with self._lock:
             self._append(t, float(value), 0.0)
+            old = self._old(t)
+        self._forget(t, old)
 
     def ramp(self, t0: float, t1: float, value: float) -> None:
         """Go linearly from the value at ``t0`` to ``value`` at ``t1`` and stay there."""
@@ -51,6 +58,8 @@ class Timeline:
                 before = self._at(t0)
                 self._append(t0, before, (value - before) / (t1 - t0))
             self._append(t1, float(value), 0.0)
+            old = self._old(t1)
+        self._forget(t1, old)
 
     def at(self, t: float) -> float:
         """Get the value at ``t``; at a step the new value."""
@@ -92,12 +101,23 @@ class Timeline:
         self._start.append(t)
         self._value.append(value)
         self._slope.append(slope)
-        if len(self._start) > _PRUNE_ABOVE:
-            old = bisect_right(self._start, t - self.horizon_s) - 1
-            # Deleting from the front copies the list; doing it by halves keeps the cost per command constant.
-            if old > len(self._start) // 2:
-                for column in (self._start, self._value, self._slope):
-                    del column[:old]
+
+    def _old(self, t: float) -> int:
+        """How many segments may be forgotten; deleting from the front copies the list, so it is done by halves."""
+        if len(self._start) <= _PRUNE_ABOVE:
+            return 0
+        old = bisect_right(self._start, t - self.horizon_s) - 1
+        return old if old > len(self._start) // 2 else 0
+
+    def _forget(self, t: float, old: int) -> None:
+        if not old:
+            return
+        if self._forgets is not None:
+            # Without the lock: whoever is told asks for the past, perhaps under a lock of his own.
+            self._forgets(t - self.horizon_s)
+        with self._lock:
+            for column in (self._start, self._value, self._slope):
+                del column[:old]
 
     def _segment(self, t: float) -> int:
         index = bisect_right(self._start, t) - 1

@@ -11,10 +11,15 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from labctl.sim.carriage import StageTruth
 from labctl.sim.filters import FilterTruth
 from labctl.sim.incidents import CoolingTruth, InterlockTruth
+from labctl.sim.lamp import LampTruth
+from labctl.sim.slit import SlitTruth
 from labctl.sim.spot import Illuminated, SpotTruth, StripeTruth
+from labctl.sim.thermal import ThermalTruth
 from labctl.sim.truth_table import Fraction, NotNegative, Positive, Positives, Truth
+from labctl.sim.vacuum import VacuumTruth
 
 LineNm = Annotated[float, Field(ge=100, le=20_000)]
 WidthNm = Annotated[float, Field(ge=0.01, le=2000)]
@@ -197,6 +202,8 @@ class LaboratoryTruth(Truth):
     """The simulated optics, all with defaults: a bench without ``[laboratory]`` is a good one.
 
     The pump falls on the sample as ``stripe`` or as ``spot``; as the default stripe if neither is given.
+
+    :param stages: By role, where carriages stand at switch-on.
     """
 
     laser: LaserTruth = LaserTruth()
@@ -210,6 +217,11 @@ class LaboratoryTruth(Truth):
     filter: FilterTruth = FilterTruth()
     interlock: InterlockTruth = InterlockTruth()
     cooling: CoolingTruth = CoolingTruth()
+    stages: dict[str, StageTruth] = Field(default_factory=dict)
+    slit: SlitTruth = SlitTruth()
+    thermal: ThermalTruth = ThermalTruth()
+    lamp: LampTruth = LampTruth()
+    vacuum: VacuumTruth = VacuumTruth()
 
     @model_validator(mode="after")
     def _one_spot(self) -> LaboratoryTruth:
