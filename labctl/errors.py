@@ -116,6 +116,17 @@ class InterlockTripped(LabctlError):
     """A watch condition of the bench file holds; the run ends and the bench is made safe."""
 
 
+class LeftIdle(LabctlError):
+    """The run leaves the bench to others, because its next point is not due for long; resumed, it goes on.
+
+    :ivar due_in_s: Time until then, in s.
+    """
+
+    def __init__(self, due_in_s: float, where: str) -> None:
+        super().__init__(f"the next point is due in {due_in_s:.0f} s", where=where)
+        self.due_in_s = due_in_s
+
+
 class StorageError(LabctlError):
     """Data could not be written or read."""
 

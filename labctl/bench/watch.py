@@ -217,6 +217,11 @@ class Watch:
             else:
                 self.idle.append(watch.name)
 
+    @property
+    def is_idle(self) -> bool:
+        """Get whether there is nothing to watch in this run."""
+        return not self._rules
+
     def check(self) -> Tripped | None:
         """Read every watched quantity once; get the most severe condition that has held for its grace time.
 

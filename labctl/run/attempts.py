@@ -14,6 +14,8 @@ from labctl.run.record import Record
 if TYPE_CHECKING:
     from labctl.run.point_loop import PointLoop
 
+_MARGIN_S = 60.0
+
 
 class Attempts:
     """Measures points for a loop, each as often as the policy allows.
@@ -45,6 +47,8 @@ class Attempts:
         earlier = self._conduct.earlier
         attempt = earlier.attempts.get(point.index, 0) if earlier is not None else 0
         left = policy.retries if self._conduct.keeper is not None else 0
+        failed_s: float | None = None
+        tries = 0
         while True:
             try:
                 self._make_ready(stage)
@@ -54,17 +58,26 @@ class Attempts:
                 self._take_note(error)
                 # What an interlock has stopped is no fault of the instrument: such a try does not count.
                 held = self._held_in_the_dark(point)
-                if left == 0 and not held:
+                failed_s = self._loop.now_s if failed_s is None else failed_s
+                patient = self._conduct.keeper is not None and self._loop.now_s - failed_s < policy.patience_s
+                if left <= 0 and not held and not patient:
                     return self._give_up(point, stage, policy, attempt, error)
                 self._record(point, stage, attempt, error, "retry")
                 if not held:
-                    self._loop.clock.wait(self._loop.stop, policy.wait_s * 2 ** (policy.retries - left))
-                    self._loop.stop_if_asked(point)
-                    left -= 1
+                    self._wait(point, policy.pause_s(tries))
+                    left, tries = left - 1, tries + 1
             else:
                 self._spoilt.clear()
+                if failed_s is not None:
+                    self._loop.was_away()
                 return record, attempt
             attempt += 1
+
+    def _wait(self, point: Point, duration_s: float) -> None:
+        """Wait before the next try, and say so to whoever watches over the run."""
+        self._loop.observer.expect(duration_s + _MARGIN_S)
+        self._loop.clock.wait(self._loop.stop, duration_s)
+        self._loop.stop_if_asked(point)
 
     def measure_reference(self, point: Point, stage: Stage, attempt: int) -> Record | None:
         """Measure a point of the earlier part again, once; None if that failed: it must not keep the run from going on.

@@ -25,6 +25,7 @@ class Conduct:
     :param steering: What operators want.
     :param earlier: The earlier part of a resumed run.
     :param began_s: When the run began, by its clock, in s, its gaps counted; when the loop is made if None.
+    :param leave_if_idle_s: Time in s of waiting for the next point at which the run leaves the bench; None: it stays.
     """
 
     policy: FailurePolicy = field(default_factory=lambda: FailurePolicy(retries=0))
@@ -36,6 +37,7 @@ class Conduct:
     steering: Steering = field(default_factory=Steering)
     earlier: Earlier | None = None
     began_s: float | None = None
+    leave_if_idle_s: float | None = None
 
     def policy_of(self, own: FailurePolicy | None, *, essential: bool) -> FailurePolicy:
         """Get what is done about a point, given what its stage says.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.clock import RealClock
+from labctl.clock import Clock, RealClock
 from labctl.errors import InputError
 from labctl.run.plan import Plan, Stage
 from labctl.run.record import Record
@@ -46,7 +46,7 @@ class Earlier:
     :param pending: Alterations of stages that had not begun.
     :param skipped: Indices of points that were left out for good.
     :param attempts: Attempts that failed, by index of the point.
-    :param status: How it ended: ``crashed``, ``aborted`` or ``failed``.
+    :param status: How it ended: ``crashed``, ``aborted``, ``failed``, or ``waiting`` for its next point.
     :param cause: Why, in words.
     :param last_s: The last moment that is recorded, in s since the start of the run, and its Unix time.
     :param resumed: How often it has been resumed before.
@@ -73,15 +73,16 @@ class Earlier:
         # Runs lie in a folder of their day.
         return paths_of(self.journal.absolute()).sealed.parent.parent
 
-    @property
-    def resumes_at_s(self) -> float:
+    def resumes_at_s(self, clock: Clock) -> float:
         """Get the moment at which the run goes on now, in s since its start: the gap counts."""
-        return self.last_s + self.gap_s
+        return self.last_s + self.gap_s(clock)
 
-    @property
-    def gap_s(self) -> float:
-        """Get the time since the last moment that is recorded, in s; 0 where the run was ahead of the wall clock."""
-        return max(RealClock().wall() - self.last_wall_s, 0.0)
+    def gap_s(self, clock: Clock) -> float:
+        """Get the time since the last moment that is recorded, in s; 0 where the run was ahead of the clock.
+
+        No monotonic clock outlives a computer that was switched off: across a gap the wall clock is what there is.
+        """
+        return max(clock.wall() - self.last_wall_s, 0.0)
 
     @property
     def points(self) -> int:

@@ -11,7 +11,6 @@ import math
 import signal
 import sys
 import threading
-import traceback
 from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
@@ -20,15 +19,15 @@ from typing import Any
 
 from labctl.bench.bench import Bench, bench_locks
 from labctl.bench.recovery import Recovery
-from labctl.bench.safe import RoleStep, SafeReport
+from labctl.bench.safe import SafeReport
 from labctl.clock import Clock, RealClock, VirtualClock
-from labctl.errors import NOTHING_MOVED, Aborted, BenchOpenError, ExitCode, InputError, LabctlError, StorageError
+from labctl.errors import NOTHING_MOVED, Aborted, BenchOpenError, InputError, LabctlError, LeftIdle, StorageError
 from labctl.job_object import bind_children
 from labctl.processes import end_signals
-from labctl.roles import SafeStep
 from labctl.run.awake import keep_awake
 from labctl.run.conduct import Conduct
 from labctl.run.earlier import Earlier
+from labctl.run.ending import exit_code, fault, refused, without_the_unreached
 from labctl.run.endpoint import Endpoint
 from labctl.run.extension import reason_against
 from labctl.run.finish import finish
@@ -43,7 +42,7 @@ from labctl.run.preflight import Preflight, preflight, require
 from labctl.run.procedure import Record, Streams
 from labctl.run.provenance import instruments, resumption, run_header, watched
 from labctl.run.request import PreparedRun, RunRequest, prepare
-from labctl.run.safe_program import bench_message, can_harm, safety_roles
+from labctl.run.safe_program import bench_message, safety_roles
 from labctl.run.steering import Steering, read_alteration
 from labctl.run.time_left import paced_stages
 from labctl.store.journal import Journal
@@ -79,7 +78,7 @@ class Engine:
         self.prepared = prepared
         self.guard = guard
         self.stop = threading.Event()
-        self.clock: Clock = VirtualClock() if prepared.request.virtual_time else RealClock()
+        self.clock = _clock_of(prepared)
         self._real = RealClock()
         self._began_s = self.clock.now()
         self._await_front = await_front and prepared.request.lease
@@ -179,6 +178,10 @@ class Engine:
         finally:
             self._journal = None
             _close(journal, outcome)
+        if outcome.status == "waiting":
+            # A file that grows with each visit is sealed once, after the last.
+            outcome.run = str(paths.journal)
+            return outcome
         self._publish_now("phase", phase="sealing and analysis")
         self.guard.quiet(_FINISHING_S)
         finish(paths, self.prepared, outcome)
@@ -192,13 +195,13 @@ class Engine:
     def _open_journal(self, paths: RunPaths, plan: Plan, earlier: Earlier | None) -> Journal:
         """Begin a journal, or take up that of the run that is resumed."""
         group_commit_s = self.prepared.procedure.GROUP_COMMIT_S
-        self._began_s = self.clock.now() - (earlier.resumes_at_s if earlier is not None else 0.0)
+        self._began_s = self.clock.now() - (earlier.resumes_at_s(self.clock) if earlier is not None else 0.0)
         if earlier is None:
             header = run_header(paths.sealed.stem, self.prepared, plan, self._real.wall())
             return Journal.create(paths.journal, header, group_commit_s=group_commit_s, reserve_bytes=self._space_bytes)
         journal = Journal.open(paths.journal, group_commit_s=group_commit_s, reserve_bytes=self._space_bytes)
         journal.set_status("running", **self._times(), resumed=True)
-        journal.event("resumed", resumption(earlier, self.prepared), **self._times())
+        journal.event("resumed", resumption(earlier, self.prepared, self.clock), **self._times())
         return journal
 
     def _say_started(self, outcome: Outcome, plan: Plan) -> None:
@@ -223,6 +226,9 @@ class Engine:
             self._wait_for_standby()
             bench = self._open_bench(journal)
             self._measure_points(bench, journal, plan, outcome)
+        except LeftIdle as idle:
+            outcome.status = "waiting"
+            outcome.next_due_in_s, outcome.next_due_wall_s = idle.due_in_s, self.clock.wall() + idle.due_in_s
         except Aborted as aborted:
             outcome.status, error = "aborted", aborted
             aborted.where = "; ".join(part for part in (aborted.where, f"reason: {self._stop_reason}") if part)
@@ -232,13 +238,13 @@ class Engine:
                 failure.state = ""  # true of the value that was refused, not of the run
         except (Exception, SystemExit, KeyboardInterrupt) as failure:
             log.exception("the run failed")
-            outcome.status, error = "failed", _fault(failure, self._progress)
+            outcome.status, error = "failed", fault(failure, self._progress)
         finally:
             self._leave_safe(outcome, error)
         if error is not None:
             error.state = error.state or f"safe state {outcome.safe_state}; {outcome.points['done']} points stored"
             outcome.error = error.as_dict()
-        outcome.exit_code = _exit_code(outcome, error)
+        outcome.exit_code = exit_code(outcome, error)
         self._record_end(journal, outcome)
 
     def _times(self) -> dict[str, float]:
@@ -313,10 +319,11 @@ class Engine:
             overrides=asked is not None,
             keeper=Recovery(bench),
             set_up=lambda: procedure.prepare(bench),
-            interlocks=bench.watch,
+            interlocks=None if bench.watch.is_idle else bench.watch,
             steering=self.steering,
             earlier=self.prepared.earlier,
             began_s=self._began_s,
+            leave_if_idle_s=self.prepared.request.leave_if_idle_s,
             against_more=lambda stage, count: reason_against(self.prepared, bench, stage, count),
         )
 
@@ -335,7 +342,7 @@ class Engine:
             report = error.safe_report
         report = SafeReport((*report.steps, *self.prepared.procedure.safe_steps))
         if isinstance(error, BenchOpenError):
-            report = _without_the_unreached(report, error)
+            report = without_the_unreached(report, error)
             error.state = ""
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
         self.guard.say("instruments", open=False, standby=False, safe_state=outcome.safe_state)
@@ -502,21 +509,16 @@ class Engine:
         return {"noted": True}
 
 
-def _without_the_unreached(report: SafeReport, error: BenchOpenError) -> SafeReport:
-    """Judge the safe state of a bench that did not open.
-
-    A dead energy meter is a failed measurement, not an unsafe bench: its steps do not count. A shutter or a detector
-    that cannot be reached may have been left in any state: that is unconfirmed, whoever left it so. One that failed
-    when it was started, but then confirmed its safe state, is safe.
-    """
-    safe = {entry.role for entry in report.steps} - {entry.role for entry in report.unconfirmed}
-    unreached = {failure.role: failure for failure in error.failures if failure.role not in safe}
-    dead = [
-        RoleStep(role, SafeStep("reach the instrument", False, str(unreached[role].error)))
-        for role in unreached
-        if can_harm(role)
-    ]
-    return SafeReport((*dead, *(entry for entry in report.steps if entry.role not in unreached)))
+def _clock_of(prepared: PreparedRun) -> Clock:
+    """Get the clock of a run. A virtual one goes on where the run, or the campaign that it belongs to, has got to."""
+    request, earlier, wall_s = prepared.request, prepared.earlier, RealClock().wall()
+    if not request.virtual_time:
+        return RealClock()
+    if request.virtual_start_s is not None:
+        return VirtualClock(request.virtual_start_s, request.virtual_wall_s or wall_s)
+    if earlier is not None:
+        return VirtualClock(earlier.last_s, max(earlier.last_wall_s, wall_s))
+    return VirtualClock()
 
 
 def _owner(prepared: PreparedRun, paths: RunPaths | None) -> str:
@@ -534,40 +536,9 @@ def _close(journal: Journal, outcome: Outcome) -> None:
         outcome.warnings.append(f"the journal could not be closed in order: {error.what}")
 
 
-def _fault(failure: BaseException, progress: dict[str, Any]) -> LabctlError:
-    return LabctlError(
-        f"{type(failure).__name__}: {failure}",
-        where=f"{progress['phase']}, after {progress['done']} points; {_innermost(failure)}",
-        todo="this is a fault in labctl or in the procedure: report it with the place named here",
-    )
-
-
-def _innermost(failure: BaseException) -> str:
-    frames = traceback.extract_tb(failure.__traceback__)
-    return f"{Path(frames[-1].filename).name}, line {frames[-1].lineno}" if frames else ""
-
-
 def _finite(row: dict[str, Any]) -> dict[str, Any]:
     """JSON has no NaN: leave such values out."""
     return {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
-
-
-def _exit_code(outcome: Outcome, error: LabctlError | None) -> int:
-    if outcome.safe_state == "unconfirmed":
-        return int(ExitCode.UNSAFE)
-    if outcome.status == "finished":
-        return int(ExitCode.FINISHED)
-    if outcome.status == "aborted":
-        return int(ExitCode.ABORTED)
-    if isinstance(error, InputError) and outcome.safe_state == "not-needed":
-        return int(ExitCode.BAD_INPUT)
-    return int(ExitCode.FAILED)
-
-
-def _refused(error: LabctlError) -> Outcome:
-    """Compose the outcome of a run that was not begun."""
-    error.state = error.state or "nothing was moved"
-    return Outcome(False, status="refused", error=error.as_dict(), exit_code=int(ExitCode.BAD_INPUT))
 
 
 def main(request_file: str) -> int:
@@ -586,7 +557,7 @@ def main(request_file: str) -> int:
         with keep_awake():
             outcome = engine.run()
     except LabctlError as error:
-        outcome = _refused(error)
+        outcome = refused(error)
     guard.say("final", exit=outcome.exit_code, report=outcome.as_dict())
     return outcome.exit_code
 

@@ -12,11 +12,14 @@ class Outcome:
 
     :param simulated: Whether emulators took part.
     :param run: Path of the sealed file.
-    :param status: ``finished``, ``aborted``, ``failed``, ``crashed``, or ``refused`` before anything moved.
+    :param status: ``finished``, ``aborted``, ``failed``, ``crashed``, ``refused`` before anything moved, or
+        ``waiting``: it has left the bench until its next point is due, and goes on when it is resumed.
     :param safe_state: ``confirmed``, ``unconfirmed``, ``lost-with-run`` or ``not-needed``.
     :param points: Points stored and planned.
     :param result: Name to ``{value, unit, ci68, ci95, ...}``.
     :param files: Figure and report by name.
+    :param next_due_in_s: Of a run that waits: time in s until its next point, by its clock.
+    :param next_due_wall_s: Of a run that waits: Unix time of its next point, by its clock.
     """
 
     simulated: bool
@@ -30,6 +33,8 @@ class Outcome:
     files: dict[str, str] = field(default_factory=dict)
     error: dict[str, Any] | None = None
     exit_code: int = 1
+    next_due_in_s: float | None = None
+    next_due_wall_s: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """The outcome as JSON-serialisable data."""
@@ -44,4 +49,9 @@ class Outcome:
             "files": dict(self.files),
             "safe_report": self.safe_report,
             "error": self.error,
+            **(
+                {"next_due_in_s": self.next_due_in_s, "next_due_wall_s": self.next_due_wall_s}
+                if self.status == "waiting"
+                else {}
+            ),
         }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from labctl.clock import Clock
-from labctl.errors import Aborted, InputError
+from labctl.errors import Aborted, InputError, LeftIdle
 from labctl.run.attempts import Attempts
 from labctl.run.conduct import Conduct
 from labctl.run.contracts import Announcer, Observer, RowStore
@@ -33,6 +34,8 @@ _REVIVAL_S = 600.0
 """An instrument that is started anew may cool or home for as long as at the beginning."""
 _LOOK_S = 1.0
 """How often a run that waits looks at its interlocks and at what operators want."""
+_VIRTUAL_LOOK_S = 60.0
+"""The same on a virtual clock, by which nobody lives, where nothing is watched: a month has 2.6 million seconds."""
 _REFERENCE_ATTEMPT = 1000
 """Attempts from here on are re-measurements of a reference point: their noise is that of no other attempt."""
 
@@ -74,9 +77,9 @@ class PointLoop:
         earlier = self.conduct.earlier
         began_s = self.conduct.began_s
         if began_s is None:
-            began_s = clock.now() - (earlier.resumes_at_s if earlier is not None else 0.0)
+            began_s = clock.now() - (earlier.resumes_at_s(clock) if earlier is not None else 0.0)
         self._start_s = began_s
-        self._resumed_s = self.now_s
+        self._away_until_s = self.now_s if earlier is not None else -math.inf
         self._planned = plan.max_points
         self._rows: list[Acknowledged] = []
         self._keep_rows = True
@@ -84,7 +87,8 @@ class PointLoop:
         self._attempts = Attempts(self, self.conduct)
         self._pauses = Pauses(self, self.conduct)
         self._reference: Acknowledged | None = None
-        self._has_reference = earlier is None
+        # A run that left the bench of its own accord knows what became of laser and sample meanwhile: nothing else.
+        self._has_reference = earlier is None or earlier.status == "waiting"
 
     @property
     def planned(self) -> int:
@@ -136,8 +140,17 @@ class PointLoop:
             due_s = points[position].due_s
             if due_s is None or due_s <= self.now_s:
                 return points
+            self._leave_if_idle(due_s - self.now_s, points[position])
+            unwatched = self.clock.virtual and self.conduct.interlocks is None
+            look_s = _VIRTUAL_LOOK_S if unwatched else _LOOK_S
             self.observer.expect(_LOOK_S * _PATIENCE_FACTOR + _PATIENCE_S)
-            self.clock.wait(self.stop, min(due_s - self.now_s, _LOOK_S))
+            self.clock.wait(self.stop, min(due_s - self.now_s, look_s))
+
+    def _leave_if_idle(self, idle_s: float, point: Point) -> None:
+        """Raise LeftIdle where a run is to leave the bench to others rather than wait for so long."""
+        limit_s = self.conduct.leave_if_idle_s
+        if limit_s is not None and idle_s > limit_s:
+            raise LeftIdle(idle_s, f"before point {point.index} ({point.stage})")
 
     def _alter(self, stage: Stage, points: list[Point], position: int) -> list[Point]:
         for alteration in self.conduct.steering.take_alterations():
@@ -157,7 +170,7 @@ class PointLoop:
             self._has_reference = True
             self._measure_reference()
         following = points[position + 1].due_s if position + 1 < len(points) else None
-        if self.conduct.earlier is not None and following is not None and following <= self._resumed_s:
+        if following is not None and following <= self._away_until_s:
             self.skip(point, "its time went by while the run was away")
             return
         self.expect(stage)
@@ -177,6 +190,10 @@ class PointLoop:
     def set_up_first(self) -> None:
         """Have every role set up as before the first point, ahead of the next one; what was measured is kept."""
         self._attempts.set_up_first()
+
+    def was_away(self) -> None:
+        """Take note that an instrument was waited for until now: points whose time went by meanwhile are left out."""
+        self._away_until_s = self.now_s
 
     def held_by_interlocks(self, point: Point) -> bool:
         """Pause for as long as a watch condition asks for it; get whether one did."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench
+from labctl.clock import Clock
 from labctl.processes import no_window
 from labctl.run.earlier import Earlier
 from labctl.run.plan import Plan
@@ -56,14 +57,14 @@ def run_header(name: str, prepared: PreparedRun, plan: Plan, wall_s: float) -> d
     }
 
 
-def resumption(earlier: Earlier, prepared: PreparedRun) -> dict[str, Any]:
+def resumption(earlier: Earlier, prepared: PreparedRun, clock: Clock) -> dict[str, Any]:
     """Compose what the journal says when a run goes on: the gap, its cause, and what is other than before."""
     then = earlier.header.get("provenance", {})
     calibration = prepared.bench.attenuator_calibration
     return {
         "status": earlier.status,
         "cause": earlier.cause,
-        "gap_s": earlier.gap_s,
+        "gap_s": earlier.gap_s(clock),
         "points": earlier.points,
         "bench": _if_other(prepared.bench.text, then.get("files", {}).get("bench")),
         "calibrations": {

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
@@ -42,6 +42,11 @@ class RunRequest(BaseModel):
     :param lease: Whether the death of the front that started it ends the run.
     :param on_failure: What is done when a point fails; what procedure and stage say if None.
     :param resume: Path of the run that goes on; the other fields are then those it was begun with.
+    :param leave_if_idle_s: Time in s of waiting for the next point at which the run rather leaves the bench to others,
+        with the status ``waiting``; it goes on when it is resumed. None: it stays.
+    :param virtual_start_s: Where the virtual clock begins, in s; with ``virtual_wall_s``, the Unix time of that moment,
+        for runs that share one simulated laboratory.
+    :param origin: Where parameters came from that others measured, by parameter; kept with the run.
     :param again: Path of the run that is repeated from its own provenance.
     """
 
@@ -57,6 +62,10 @@ class RunRequest(BaseModel):
     virtual_time: bool = False
     lease: bool = True
     on_failure: FailurePolicy | None = None
+    leave_if_idle_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    virtual_start_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    virtual_wall_s: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    origin: dict[str, Any] = Field(default_factory=dict)
     resume: str | None = None
     again: str | None = None
 

@@ -23,7 +23,7 @@ from labctl.errors import StorageError
 
 APPLICATION_ID = 0x6C616263
 FORMAT_VERSION = 1
-STATUSES = ("running", "finished", "aborted", "failed")
+STATUSES = ("running", "finished", "aborted", "failed", "waiting")
 TABLES = {
     "run": "CREATE TABLE run(id INTEGER PRIMARY KEY, header TEXT NOT NULL, status TEXT NOT NULL)",
     "stream": "CREATE TABLE stream(id INTEGER PRIMARY KEY, name TEXT NOT NULL, layout TEXT NOT NULL)",

@@ -338,9 +338,9 @@ class ToyRun:
                 journal.add_stream(stream, LAYOUT)
             return journal
         journal = Journal.open(self.path)
-        times = {"t_s": earlier.resumes_at_s, "wall_s": self.clock.wall()}
+        times = {"t_s": earlier.resumes_at_s(self.clock), "wall_s": self.clock.wall()}
         journal.set_status("running", **times)
-        journal.event("resumed", {"gap_s": earlier.gap_s, "cause": earlier.cause}, **times)
+        journal.event("resumed", {"gap_s": earlier.gap_s(self.clock), "cause": earlier.cause}, **times)
         return journal
 
     def _ended(self, journal: Journal, earlier: Earlier | None, conduct: dict[str, Any]) -> Ended:
