@@ -61,6 +61,13 @@ class History(Generic[Setting]):
             with self._lock:
                 del self._start[:old], self._setting[:old]
 
+    def keep(self, t: float) -> None:
+        """Let what holds at ``t`` hold on: drop all settings that were foreseen for later."""
+        with self._lock:
+            later = bisect_right(self._start, t)
+            if later > 0:
+                del self._start[later:], self._setting[later:]
+
     def at(self, t: float) -> tuple[float, Setting]:
         """Get since when the setting holds that holds at ``t``, and the setting."""
         with self._lock:

@@ -87,7 +87,8 @@ class ThermalBody:
     def set(self, t: float, target_c: float | None, rate_k_min: float | None = None) -> None:
         """Control the temperature from ``t`` on.
 
-        A command that changes nothing is none: a controller may repeat it.
+        It replaces what earlier commands had foreseen for later times. One that changes nothing else is none: a
+        controller may repeat it.
 
         :param target_c: Temperature to go to, C, as far as the body can; None: not controlled, drifts to ambient.
         :param rate_k_min: Slope of the set-point on its way there, K/min; None or 0: at once.
@@ -100,6 +101,7 @@ class ThermalBody:
             target_c = min(max(float(target_c), self._lowest_c), self.truth.highest_c)
         since, before = self._commands.at(t)
         if target_c == before.target_c and (target_c is None or rate_k_s == before.rate_k_s):
+            self._commands.keep(t)
             return
         start_c = float(self._without_ripple(t - since, before))
         from_c = start_c if before.target_c is None else self._set_point(t - since, before)
