@@ -11,7 +11,7 @@ import pytest
 from labctl.errors import Aborted, InputError, InstrumentError, LimitExceeded, Quarantined, StorageError
 from labctl.run.plan import Plan, Point
 from labctl.run.policy import FailurePolicy
-from tests.labctl.run.toy_run import ToyRun, listed
+from tests.labctl.run.toy_run import ToyRun, listed, scheduled
 
 SKIP = FailurePolicy(retries=1, then="skip", wait_s=1.0)
 
@@ -271,3 +271,33 @@ def test_the_guard_is_given_time_for_a_revival(begin: Callable[..., ToyRun]) -> 
     run.part()
     assert max(run.expected_s) >= 600.0
     assert run.expected_s[-1] < 100.0
+
+
+def test_an_instrument_that_is_off_for_an_hour_is_waited_for_and_what_went_by_is_left_out(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path, Plan((scheduled("long", 600.0, *range(12)),)))
+    off_from_s, off_for_s = 1250.0, 3600.0
+
+    def fail(point: Point) -> None:
+        if off_from_s < run.loop.now_s < off_from_s + off_for_s:
+            raise InstrumentError("no reply", role="camera")
+
+    run.at_attempt = fail
+    patient = FailurePolicy(retries=1, then="skip", wait_s=1.0, patience_s=7200.0)
+    assert run.part(policy=patient).status == "finished"
+    stored = [int(index) for index in run.stored()]
+    assert stored == [0, 1, 2, 3, 8, 9, 10, 11]
+    assert [event["point"] for event in run.events("skipped")] == [4, 5, 6, 7]
+    assert all("went by" in event["why"] for event in run.events("skipped"))
+    # Every five minutes at most: some fifteen tries in an hour, not thousands.
+    assert 10 < len(run.events("incident")) < 30
+
+
+def test_patience_has_an_end(tmp_path: Path) -> None:
+    run = ToyRun(tmp_path, Plan((scheduled("long", 600.0, *range(4)),)))
+
+    def fail(point: Point) -> None:
+        raise InstrumentError("no reply", role="camera")
+
+    run.at_attempt = fail
+    assert run.part(policy=FailurePolicy(retries=0, wait_s=1.0, patience_s=1000.0)).status == "failed"
+    assert 1000.0 <= run.loop.now_s < 1000.0 + 2 * FailurePolicy.LONGEST_WAIT_S

@@ -18,10 +18,11 @@ from labctl.config.campaign import load_campaign
 from labctl.config.locate import locate
 from labctl.errors import ConfigError, InputError, StorageError
 from labctl.run import queue as queue_module
+from labctl.run.campaign_checks import check_runs
 from labctl.run.preflight import preflight
 from labctl.run.queue import StopAsked, run_queue
 from labctl.run.queue_state import QueueState
-from labctl.run.queued_runs import QueuedRun, check_runs, queued_runs
+from labctl.run.queued_runs import QueuedRun, queued_runs
 from labctl.run.request import RunRequest, prepare
 from labctl.store.run import open_run
 

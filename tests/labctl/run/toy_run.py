@@ -18,7 +18,7 @@ import numpy as np
 
 from labctl.bench.watch import Tripped
 from labctl.clock import VirtualClock
-from labctl.errors import Aborted, InstrumentError, LabctlError, StorageError
+from labctl.errors import Aborted, InstrumentError, LabctlError, LeftIdle, StorageError
 from labctl.run.conduct import Conduct
 from labctl.run.earlier import Earlier, read_earlier
 from labctl.run.plan import Plan, Point, Stage
@@ -376,6 +376,8 @@ class ToyRun:
         except Killed:
             self._drop(journal)
             return Ended("crashed", None, self.loop.done, self.loop.planned)
+        except LeftIdle:
+            status = "waiting"
         except Aborted as aborted:
             status, error = "aborted", aborted
         except LabctlError as failure:
