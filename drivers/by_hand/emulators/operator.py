@@ -95,6 +95,10 @@ class SimulatedOperator:
             self._laboratory.filters.move(t, done_s, act["position"])
         return done_s, str(self._laboratory.filters.position(done_s))
 
+    def _at_vacuum_gauge(self, t: float, act: Mapping[str, Any]) -> tuple[float, str]:
+        done_s = t + self.options.hand_s
+        return done_s, f"{self._laboratory.pressure_mbar(done_s):.3g} mbar"
+
     def _at_detector(self, t: float, act: Mapping[str, Any]) -> tuple[float, str | dict[str, Any]]:
         if "exposure_s" not in act:
             return t + self.options.hand_s, ""

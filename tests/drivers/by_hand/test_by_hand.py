@@ -14,7 +14,8 @@ from drivers.by_hand.filter import FilterByHand
 from drivers.by_hand.instrument import read_quantity
 from drivers.by_hand.shutter import ShutterByHand
 from drivers.by_hand.spectrograph import SpectrographByHand
-from labctl.errors import Aborted, ConnectionLost, InputError, InstrumentError
+from drivers.by_hand.vacuum_gauge import VacuumGaugeByHand
+from labctl.errors import Aborted, ConnectionLost, InputError, InstrumentError, LabctlError
 from labctl.roles import ROLES
 from labctl.sim.laboratory import create
 from labctl.transport.adapter import WireAdapter
@@ -29,6 +30,7 @@ DRIVERS = {
         SpectrographByHand,
         DetectorByHand,
         FilterByHand,
+        VacuumGaugeByHand,
     )
 }
 
@@ -223,6 +225,42 @@ def test_a_filter_is_put_in_and_its_number_read_back(with_person):
     assert len(person.asked) == 3 and person.asked[1][0].startswith("Put the filter of position 3")
     with pytest.raises(InputError, match="no filter position 7"):
         driver.select(7)
+
+
+@pytest.mark.parametrize(
+    ("typed", "pressure_mbar"),
+    [("2.3e-6 mbar", 2.3e-6), ("1013 hPa", 1013.0), ("0,5 Pa", 5e-3), ("760 Torr", 1013.25), ("1e-5torr", 1.33322e-5)],
+)
+def test_a_pressure_is_typed_with_its_unit(with_person, typed, pressure_mbar):
+    person = Person(typed)
+    assert with_person("vacuum_gauge", person).pressure_mbar == pytest.approx(pressure_mbar, rel=1e-5)
+    assert "Torr" in person.asked[0][1]
+
+
+def test_a_pressure_is_asked_for_each_time_and_again_without_a_unit(with_person):
+    person = Person("2e-6", "0 mbar", "2e-6 mbar", "3 bar", "5000 mbar", "-1 Pa")
+    gauge = with_person("vacuum_gauge", person)
+    assert gauge.pressure_mbar == 2e-6
+    with pytest.raises(InstrumentError, match="said '-1 Pa'"):
+        _ = gauge.pressure_mbar
+    assert len(person.asked) == 6
+
+
+def test_a_gauge_without_an_operator_gives_no_pressure(with_person):
+    with pytest.raises(LabctlError, match="an operator is needed"):
+        _ = with_person("vacuum_gauge", None).pressure_mbar
+
+
+def test_the_simulated_operator_reads_the_gauge(simulated, clock):
+    laboratory, operator, gauge = simulated("vacuum_gauge")
+    assert gauge.pressure_mbar == pytest.approx(1013.0, rel=0.01)
+    laboratory.operator("pump down", clock.now())
+    clock.sleep(1800.0)
+    assert (
+        gauge.pressure_mbar == pytest.approx(laboratory.pressure_mbar(clock.now()), rel=0.01)
+        and len(operator.asked) == 2
+    )
+    assert gauge.pressure_mbar < 1e-3
 
 
 def test_a_closed_link_asks_nobody():

@@ -1,0 +1,1 @@
+"""Heating stages, hot plates and cryostats."""

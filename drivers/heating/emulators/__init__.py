@@ -1,0 +1,1 @@
+"""Emulators of heating stages, hot plates and cryostats."""
