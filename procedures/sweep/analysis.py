@@ -16,9 +16,9 @@ from labctl.analysis.sweep_arrays import SweepArrays
 from labctl.config.bench import BenchConfig, parse_bench
 from labctl.config.sample import SampleConfig, parse_sample
 from labctl.errors import InputError
-from procedures.sweep.layout import COSMIC
+from procedures.emission.band import band_mask, band_sum
+from procedures.emission.layout import COSMIC
 from procedures.sweep.results import population_warnings, sweep_result
-from procedures.sweep.spectra import band_mask, band_sum
 
 Array = NDArray[np.float64]
 _OVERLAP_TOLERANCE = 0.03

@@ -2,28 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.config.filters import NAME_BYTES
-from labctl.run.procedure import ArrayField, Column, RowLayout
-
-SATURATED, COSMIC = 1, 2
-"""Bits of a mask."""
-
-_FILTER = (
-    Column("filter", "text", "", "Filter before the slit; none on a bench without filters", width=NAME_BYTES),
-    Column("filter_position", "int", "", "Its position as read back, from 1; 0 on a bench without filters"),
-)
-
-_FRAME = (
-    Column("exposure_s", "float", "s", "True exposure of one accumulation"),
-    Column("accumulations", "int", "", "Exposures summed"),
-    Column("pulse_energy_j", "float", "J", "Energy per pulse at the sample plane; 0 with the shutter closed"),
-    Column("pulse_energy_error_j", "float", "J", "Random standard error of the mean over the pulses of the frame"),
-    Column("counted_pulses", "float", "", "Mean number of pulses in the exposures: repetition rate times exposure"),
-    Column("saturated_pixels", "int", "", "Pixels at or near the ceiling of the ADC"),
-    Column("cosmic_pixels", "int", "", "Pixels hit by a cosmic ray"),
-    Column("sensor_c", "float", "degC", "Temperature of the sensor before the first exposure"),
-    *_FILTER,
-)
+from labctl.run.procedure import Column, RowLayout
+from procedures.emission.layout import FILTER_COLUMNS, spectrum_arrays
 
 POINT_COLUMNS = (
     Column("stage", "text", "", "Stage of the plan", width=16),
@@ -58,24 +38,10 @@ POINT_COLUMNS = (
     Column("open_s", "float", "s", "Time the shutter was open for this point"),
     Column("dose_j_cm2", "float", "J/cm^2", "Dose on the spot since the start of the run"),
     Column("sensor_c", "float", "degC", "Temperature of the sensor before the first exposure"),
-    *_FILTER,
+    *FILTER_COLUMNS,
 )
 
 
 def point_layout(pixels: int) -> RowLayout:
     """Rows of the sweep; the spectrum holds raw counts, nothing subtracted."""
-    return RowLayout(POINT_COLUMNS, _arrays(pixels))
-
-
-def frame_layout(pixels: int) -> RowLayout:
-    """Rows of dark and scatter frames."""
-    return RowLayout(_FRAME, _arrays(pixels))
-
-
-def _arrays(pixels: int) -> tuple[ArrayField, ArrayField]:
-    return (
-        ArrayField(
-            "spectrum", (pixels,), "<f4", "counts", "Raw counts, summed over the accumulations", "wavelength_nm"
-        ),
-        ArrayField("mask", (pixels,), "|u1", "", "Bit 0: saturated; bit 1: cosmic ray", "wavelength_nm"),
-    )
+    return RowLayout(POINT_COLUMNS, spectrum_arrays(pixels))

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.analysis.frames import Frame, Frames
+from labctl.analysis.frames import Frames
 from labctl.run.record import Acknowledged
-from procedures.sweep.layout import COSMIC
+from procedures.emission.layout import stored_frame
 from procedures.sweep.spectra import LineColumns, LiveLines
 
 
@@ -39,7 +39,7 @@ class SweepMemory:
 
     def recall(self, entry: Acknowledged, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take a stored frame or spectrum as if it had just been measured."""
-        row, frame = entry.row, _stored_frame(entry.row, arrays)
+        row, frame = entry.row, stored_frame(entry.row, arrays)
         if entry.point.stage == "dark":
             self.frames.add_dark(frame)
         elif entry.point.stage == "scatter":
@@ -85,9 +85,3 @@ class ComingFluences:
 def fluences_of(settings: Any) -> tuple[float, ...]:
     """Get the fluences of points in uJ/cm^2."""
     return tuple(entry["fluence_uj_cm2"] for entry in settings)
-
-
-def _stored_frame(row: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Frame:
-    counts = np.asarray(arrays["spectrum"], dtype=np.float64)
-    cosmic = (np.asarray(arrays["mask"]) & COSMIC) > 0
-    return Frame(counts, float(row["exposure_s"]), int(row["accumulations"]), cosmic)

@@ -66,7 +66,7 @@ def bench_with(tmp_path: Path) -> Callable[..., str]:
 
 
 def wheel_in(procedure: FluenceSweep) -> Any:
-    return procedure._bench.laboratory.stand.places["filter"].emulator  # type: ignore[union-attr]
+    return procedure.bench.laboratory.stand.places["filter"].emulator  # type: ignore[union-attr]
 
 
 def test_every_row_names_its_filter(sweep, bench_with) -> None:
@@ -109,8 +109,8 @@ def test_a_wheel_turned_between_two_points_is_turned_back(sweep, bench_with, mon
     def turn_after_two(self: FluenceSweep, entry: Any) -> None:
         acknowledge(self, entry)
         if len(self._memory.rows) == 2:
-            wheel_in(self).turn_by_hand(self._bench.clock.now(), 1)
-            self._bench.clock.sleep(5.0)
+            wheel_in(self).turn_by_hand(self.bench.clock.now(), 1)
+            self.bench.clock.sleep(5.0)
 
     monkeypatch.setattr(FluenceSweep, "acknowledge", turn_after_two)
     outcome = sweep(bench=bench_with(), **SHORT)

@@ -48,7 +48,7 @@ def prepared(tmp_path: Path):
 
 
 def dark(procedure: FluenceSweep) -> None:
-    for exposure_s in procedure._ladder.exposures_s:
+    for exposure_s in procedure.ladder.exposures_s:
         procedure.measure(Point(0, "dark", {"exposure_s": exposure_s}, 0.0))
 
 

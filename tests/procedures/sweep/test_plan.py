@@ -9,8 +9,8 @@ from labctl.config.bench import load_bench
 from labctl.config.sample import load_sample, parse_sample
 from labctl.errors import InputError
 from labctl.run.plan import Plan
+from procedures.emission.light import RETAKES
 from procedures.fluence_sweep import FluenceSweep
-from procedures.sweep.stages import RETAKES
 
 
 def plan(**parameters) -> Plan:

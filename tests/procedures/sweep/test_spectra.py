@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from labctl.analysis.spectrum import ASELine, PLShape
-from procedures.sweep.spectra import LineColumns, LiveLines, band_sum
+from procedures.emission.band import band_sum
+from procedures.sweep.spectra import LineColumns, LiveLines
 
 WAVELENGTH_NM = np.linspace(565.0, 699.0, 1024)
 PL = PLShape(641.0, 12.0, 16.0)

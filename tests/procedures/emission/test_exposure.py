@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from procedures.sweep.exposure import ExposureLadder, default_exposures_s, default_reading_pulses
+from procedures.emission.exposure import ExposureLadder, default_exposures_s, default_reading_pulses
 
 
 def test_a_fast_laser_keeps_what_was_chosen_for_it() -> None:
