@@ -14,38 +14,28 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Sequence
 from statistics import fmean, median, stdev
 
 from pydantic import BaseModel, ConfigDict, Field
-from pymeasure.instruments import SCPIUnknownMixin
-from pymeasure.instruments.thorlabs import ThorlabsPM100USB
 
 from drivers.energy_meter.checks import require_positive
+from drivers.power_meter.pm100 import AVERAGE, OVER_RANGE, PM100
+from drivers.scpi.line import NUMBER
 from labctl.clock import Clock
-from labctl.errors import InputError, InstrumentError, InstrumentTimeout, LabctlError, NoPulse
+from labctl.errors import InputError, InstrumentTimeout, LabctlError, NoPulse
 from labctl.quantities import EnergyReading
-from labctl.roles import Identity, Readiness, SafeStep
+from labctl.roles import SafeStep
 from labctl.transport.adapter import WireAdapter
-from labctl.transport.settings import WireSettings
 
 log = logging.getLogger(__name__)
 
-_NUMBER = re.compile(r"([+-]?)(\d+(?:\.\d*)?)(?:E[+-]?\d{1,3})?", re.IGNORECASE)
-_OVER_RANGE = 9e37
 _BLOCKS = 10
 _OUTLIER_FACTOR = 3.0
-_WAVELENGTH_TOLERANCE_NM = 0.5
 _ZERO_POLL_S = 0.2
 _ZERO_TRIES = 2
-_SYNCHRONISE_S = 0.5
-_QUIET_S = 0.05
-_ERRORS_AT_MOST = 32
 
-_WAVELENGTH = "SENS:CORR:WAV"
 _RANGE = "SENS:ENER:RANG"
-_AVERAGE = "SENS:AVER:COUN"
 _TRIGGER = "SENS:PEAK:THR"
 _ZERO = "SENS:CORR:COLL:ZERO"
 _READ = "READ?"
@@ -55,19 +45,18 @@ _NO_PULSE = (
 )
 
 
-class PM100D(ThorlabsPM100USB):
+class PM100D(PM100):
     """A PM100D as pulse-energy meter.
-
-    Flags and names of the sensor, `wavelength_min`, `wavelength_max` and the SCPI basics are pymeasure's own;
-    docs/decisions/0004-build-on-pymeasures-pm100.md says what is not and why.
 
     :param adapter: The wire.
     :param clock: Clock of the run.
     :param options: See :class:`Options`.
     """
 
-    LINK = WireSettings(write_termination=b"\n", read_termination=b"\n", timeout_s=2.0)
     ROLE = "energy_meter"
+    HEAD = "energy head"
+    MEASURES = "pulse energy"
+    HEAD_FLAG = "is_energy_sensor"
 
     class Options(BaseModel):
         """Options of the instrument in the bench file.
@@ -87,72 +76,22 @@ class PM100D(ThorlabsPM100USB):
         zero_timeout_s: float = Field(default=30.0, gt=0)
         zero_limit_j: float = Field(default=1e-6, gt=0)
 
-    adapter: WireAdapter
-
     def __init__(self, adapter: WireAdapter, name: str = "Thorlabs PM100D", *, clock: Clock, **options: object) -> None:
-        self._out_of_step = True
-        self._settings: dict[str, float] = {}
-        # The parent's constructor would talk to the meter; the mixin's warns that SCPI is not known to be spoken.
-        super(SCPIUnknownMixin, self).__init__(adapter, name)
-        self.clock = clock
+        super().__init__(adapter, name, clock)
         self._chosen = self.Options.model_validate(options)
 
     def start_up(self) -> None:
         """Get in step with the meter, check that an energy head is plugged in, and select energy mode."""
         with self.adapter.exclusive():
             self._settings.clear()
-            for error in self._synchronise():
+            for error in self._line.synchronise():
                 log.warning("%s had an old error in its queue: %s", self.name, error)
             self._read_sensor()
             self.write("CONF:ENER")
-            self._raise_errors("the meter refused energy mode")
-            self._set(_AVERAGE, 1)
+            self._line.raise_errors("the meter refused energy mode")
+            self._set(AVERAGE, 1)
             if self._chosen.trigger_percent is not None:
                 self._set(_TRIGGER, self._chosen.trigger_percent)
-
-    def identify(self) -> Identity:
-        """Get vendor, model, serial number and firmware; raises InstrumentError when `*IDN?` has another form."""
-        fields = self.ask("*IDN?").strip().split(",")
-        if len(fields) != 4:
-            raise self._error("the identity is not of the form vendor,model,serial,firmware")
-        return Identity(*(field.strip() for field in fields))
-
-    def readiness(self) -> Sequence[Readiness]:
-        """Measure whether an energy head is plugged in; sets nothing."""
-        with self.adapter.exclusive():
-            try:
-                self._read_sensor()
-            except InstrumentTimeout:
-                raise
-            except InstrumentError as error:
-                return (Readiness("sensor", False, f"{error.what}: {error.todo}"),)
-        return (Readiness("sensor", True, self.sensor_name),)
-
-    @property
-    def wavelength_nm(self) -> float:
-        """Control the wavelength of the calibration in nm, within the head's range.
-
-        Setting reads back; raises InstrumentError if the meter refused or clamped it. No energy is measured before it
-        has been set: at power-up the meter stands at some other wavelength and its energies are wrong.
-        """
-        return self._number(f"{_WAVELENGTH}?")
-
-    @wavelength_nm.setter
-    def wavelength_nm(self, value: float) -> None:
-        require_positive("wavelength", value)
-        reached = self._set(_WAVELENGTH, value)
-        if abs(reached - value) > _WAVELENGTH_TOLERANCE_NM:
-            del self._settings[_WAVELENGTH]
-            raise self._refused(f"a calibration wavelength of {value:g} nm: it stands at {reached:g} nm")
-
-    @property
-    def wavelength(self) -> float:
-        """Control the wavelength in nm by pymeasure's name; unlike there it is never clipped silently."""
-        return self.wavelength_nm
-
-    @wavelength.setter
-    def wavelength(self, value: float) -> None:
-        self.wavelength_nm = value
 
     @property
     def range_j(self) -> float:
@@ -161,7 +100,7 @@ class PM100D(ThorlabsPM100USB):
         Setting has the meter choose its next range that holds ``value``; raises InstrumentError if it has none, and
         when read if it is no longer the one that was set.
         """
-        return self._require(_RANGE) if _RANGE in self._settings else self._number(f"{_RANGE}?")
+        return self._require(_RANGE) if _RANGE in self._settings else self._line.number(f"{_RANGE}?")
 
     @range_j.setter
     def range_j(self, value: float) -> None:
@@ -173,7 +112,7 @@ class PM100D(ThorlabsPM100USB):
     @property
     def largest_range_j(self) -> float:
         """Get the largest measuring range of the head in J (full scale)."""
-        return self._number(f"{_RANGE}? MAX")
+        return self._line.number(f"{_RANGE}? MAX")
 
     @property
     def energy(self) -> float:
@@ -189,7 +128,7 @@ class PM100D(ThorlabsPM100USB):
         with self.adapter.exclusive():
             self._start_zeroing()
             deadline = self.clock.now() + self._chosen.zero_timeout_s
-            while self._number(f"{_ZERO}:STAT?") != 0:
+            while self._line.number(f"{_ZERO}:STAT?") != 0:
                 if self.clock.now() > deadline:
                     self.write(f"{_ZERO}:ABOR")
                     raise InstrumentTimeout(
@@ -200,9 +139,9 @@ class PM100D(ThorlabsPM100USB):
                         todo="block the beam and zero again",
                     )
                 self.clock.sleep(_ZERO_POLL_S)
-            offset_j = self._number(f"{_ZERO}:MAGN?")
+            offset_j = self._line.number(f"{_ZERO}:MAGN?")
         if abs(offset_j) > self._chosen.zero_limit_j:
-            raise self._error(
+            raise self._line.error(
                 f"zeroing removed {offset_j:.3g} J, more than {self._chosen.zero_limit_j:.3g} J",
                 state="the meter now subtracts this offset: its energies are wrong",
                 todo="block the beam and zero again; the option zero_limit_j sets what is plausible",
@@ -213,10 +152,10 @@ class PM100D(ThorlabsPM100USB):
         """Start zeroing and see that it goes on: a command that was lost would leave the old offset in force."""
         for _ in range(_ZERO_TRIES):
             self.write(f"{_ZERO}:INIT")
-            self._raise_errors("the meter refused to zero")
-            if self._number(f"{_ZERO}:STAT?") != 0:
+            self._line.raise_errors("the meter refused to zero")
+            if self._line.number(f"{_ZERO}:STAT?") != 0:
                 return
-        raise self._error(
+        raise self._line.error(
             "the meter does not begin to zero",
             state="the old offset is in force",
             todo="try again; zero it at the meter and set zero-meter = false",
@@ -239,7 +178,7 @@ class PM100D(ThorlabsPM100USB):
         average = math.ceil(wanted / blocks)
         with self.adapter.exclusive():
             self._require_settings()
-            if self._settings.get(_AVERAGE) != average and self._set(_AVERAGE, average) != average:
+            if self._settings.get(AVERAGE) != average and self._set(AVERAGE, average) != average:
                 raise self._refused(f"to average {average} pulses; the option averaging = false does without")
             with self.adapter.patience(self._chosen.reading_timeout_s):
                 readings_j = self._read_blocks(blocks)
@@ -252,155 +191,32 @@ class PM100D(ThorlabsPM100USB):
         action = "stop any energy reading"
         try:
             with self.adapter.seize():
-                if self._out_of_step:
-                    self._synchronise()
-                state = f"wavelength {self.wavelength_nm:g} nm, range {self._number(f'{_RANGE}?'):g} J"
+                if self._line.out_of_step:
+                    self._line.synchronise()
+                state = f"wavelength {self.wavelength_nm:g} nm, range {self._line.number(f'{_RANGE}?'):g} J"
                 return [SafeStep(action, True, f"{_RANGE}? answered {self.adapter.last.received}: {state}")]
         except (LabctlError, OSError) as error:
             return [SafeStep(action, False, str(error))]
 
-    def close(self) -> None:
-        """Close the connection."""
-        self.adapter.close()
-
-    def write(self, command: str, **kwargs: object) -> None:
-        """Write a command, after getting in step again if an earlier one was never answered."""
-        with self.adapter.exclusive():
-            if self._out_of_step:
-                self._synchronise()
-            self.adapter.write(command, **kwargs)
-
-    def ask(self, command: str, query_delay: float | None = None) -> str:
-        """Write a query and read its reply.
-
-        When none comes the meter is brought back in step, so that a late reply does not answer the next query, and
-        InstrumentTimeout tells what its error queue says.
-        """
-        with self.adapter.exclusive():
-            self.write(command)
-            self._out_of_step = True
-            try:
-                reply = self.adapter.read()
-            except InstrumentTimeout as error:
-                raise self._recovered(error) from error
-            self._out_of_step = False
-            return reply
-
-    def _recovered(self, error: InstrumentTimeout) -> InstrumentTimeout:
-        try:
-            said = "; ".join(self._synchronise()) or "nothing"
-            state = f"the reading was aborted, the meter answers again; its error queue says: {said}"
-        except LabctlError as second:
-            state = f"the meter does not answer ({second.what}); the next command tries to get in step again"
-        where = self.adapter.name
-        return InstrumentTimeout(
-            error.what, exchange=error.exchange, role=error.role, where=where, state=state, todo=error.todo
-        )
-
-    def _synchronise(self) -> list[str]:
-        """Abort what goes on and read until the meter has answered a query whose reply cannot be mistaken.
-
-        Returns the errors that its queue held; a meter that does not know `ABOR` adds its -113 to them.
-        """
-        self._out_of_step = True
-        with self.adapter.exclusive(), self.adapter.patience(_SYNCHRONISE_S):
-            try:
-                self._await_identity()
-            except InstrumentTimeout:
-                self.adapter.reconnect()
-                self._await_identity()
-            with self.adapter.patience(_QUIET_S):
-                self.adapter.read_bytes(-1)
-            self._out_of_step = False
-            return self._take_errors()
-
-    def _await_identity(self) -> None:
-        self.adapter.flush_read_buffer()
-        self.adapter.write("ABOR")
-        self.adapter.write("*IDN?")
-        deadline = self.clock.now() + _SYNCHRONISE_S
-        while self.adapter.read().count(",") != 3:
-            if self.clock.now() > deadline:
-                raise InstrumentTimeout(
-                    "the meter talks, but does not answer *IDN?", exchange=self.adapter.last, where=self.adapter.name
-                )
-
-    def _take_errors(self) -> list[str]:
-        """Empty the error queue; a reply that does not come is not recovered here, since recovering comes here too."""
-        errors = []
-        for _ in range(_ERRORS_AT_MOST):
-            self._out_of_step = True
-            self.adapter.write("SYST:ERR?")
-            reply = self.adapter.read().strip()
-            self._out_of_step = False
-            if not re.fullmatch(r'[+-]?\d+\s*,\s*".*"', reply):
-                raise self._error("the reply is not an error number with a text")
-            if int(reply.partition(",")[0]) == 0:
-                break
-            errors.append(reply)
-        return errors
-
-    def _raise_errors(self, what: str) -> None:
-        if errors := self._take_errors():
-            raise self._error(f"{what}: {'; '.join(errors)}")
-
-    def _read_sensor(self) -> None:
-        """Have pymeasure read and decode the sensor; raises InstrumentError unless it measures energy."""
-        try:
-            self._set_flags()
-        except (IndexError, TypeError, ValueError) as error:
-            raise self._error("the description of the sensor cannot be read") from error
-        except OSError as error:
-            raise self._error("no sensor is connected", todo="plug in the energy head, then start again") from error
-        self.sensor_name = self.sensor_name.strip('"')
-        if self.sensor_name.lower() == "no sensor":
-            raise self._error("no sensor is connected", todo="plug in the energy head, then start again")
-        if not self.is_energy_sensor:
-            raise self._error(f"the sensor {self.sensor_name} measures no pulse energy", todo="plug in a pyro head")
-
-    def _set(self, header: str, value: float) -> float:
-        """Set a number, read it back and remember it."""
-        with self.adapter.exclusive():
-            self.write(f"{header} {value:.7g}")
-            self._settings[header] = self._number(f"{header}?")
-            return self._settings[header]
-
-    def _require_settings(self) -> None:
-        if _WAVELENGTH not in self._settings:
-            raise self._error("the calibration wavelength was not set", todo="set wavelength_nm before measuring")
-        for header in self._settings:
-            self._require(header)
-
-    def _require(self, header: str) -> float:
-        """Get a number that was set; raises InstrumentError if it is not what it was."""
-        found, expected = self._number(f"{header}?"), self._settings[header]
-        if not math.isclose(found, expected, rel_tol=1e-6):
-            raise self._error(
-                f"{header} stands at {found:g} instead of {expected:g}: the meter was switched off, or set by hand",
-                state="readings since the last point are in doubt",
-                todo="start the instrument up again, set wavelength and range, zero it",
-            )
-        return found
-
     def _read_blocks(self, count: int) -> list[float]:
         replies = [self._read_block().strip() for _ in range(count)]
-        readings = [self._parse(reply) for reply in replies]
-        if max(readings) >= _OVER_RANGE:
-            raise self._error(
+        readings = [self._line.parse(reply) for reply in replies]
+        if max(readings) >= OVER_RANGE:
+            raise self._line.error(
                 f"pulses exceed the measuring range of {self._settings.get(_RANGE, math.nan):g} J",
                 todo="choose a larger range_j, or attenuate",
             )
-        if len({len(match[2]) for reply in replies if (match := _NUMBER.fullmatch(reply))}) > 1:
-            raise self._error(f"readings differ in their number of digits, a byte was lost: {', '.join(replies)}")
+        if len({len(match[2]) for reply in replies if (match := NUMBER.fullmatch(reply))}) > 1:
+            raise self._line.error(f"readings differ in their number of digits, a byte was lost: {', '.join(replies)}")
         if count >= _BLOCKS and len(set(replies)) == 1:
-            raise self._error(
+            raise self._line.error(
                 f"{count} readings are the same to the last digit: the meter repeats an old one",
                 todo="switch the meter off and on; start the instrument up again",
             )
         middle = median(readings)
         alike = all(middle / _OUTLIER_FACTOR < reading < middle * _OUTLIER_FACTOR for reading in readings)
         if self._chosen.averaging and count >= _BLOCKS and middle > 0 and not alike:
-            raise self._error(f"readings differ by more than a factor {_OUTLIER_FACTOR:g}: {', '.join(replies)}")
+            raise self._line.error(f"readings differ by more than a factor {_OUTLIER_FACTOR:g}: {', '.join(replies)}")
         return readings
 
     def _read_block(self) -> str:
@@ -431,23 +247,8 @@ class PM100D(ThorlabsPM100USB):
 
     def _or_no_pulse(self, error: InstrumentTimeout) -> InstrumentTimeout:
         """Get the error of a reading that never came; raises it if the meter does not answer anything else either."""
-        if not self._out_of_step:
+        if not self._line.out_of_step:
             return error
         error.what = f"no pulse reached the energy meter, or it is silent: {error.what}"
         error.todo = f"{error.todo}; if the meter shows no energy: {_NO_PULSE}"
         raise error
-
-    def _number(self, query: str) -> float:
-        return self._parse(self.ask(query).strip())
-
-    def _parse(self, reply: str) -> float:
-        if not _NUMBER.fullmatch(reply):
-            raise self._error("the reply is not a number")
-        return float(reply)
-
-    def _refused(self, what: str) -> InstrumentError:
-        errors = "; ".join(self._take_errors()) or "nothing"
-        return self._error(f"the meter refused {what}", state=f"its error queue says: {errors}")
-
-    def _error(self, what: str, *, state: str = "", todo: str = "") -> InstrumentError:
-        return InstrumentError(what, exchange=self.adapter.last, where=self.adapter.name, state=state, todo=todo)

@@ -269,7 +269,7 @@ class GentecMaestroEmulator:
         # The drift is taken as at the start of the run, so that zeroing again in a resumed run gives the same rows.
         self._removed_j = self._head.zero_j(schedule_s=0.0)
         if self._laboratory.shutter.is_open(t):
-            self._removed_j += float(self._laboratory.meter_energy_j(t, _ZEROING_PULSES).mean())
+            self._removed_j += float(self._head.energies_j(t, _ZEROING_PULSES).mean())
         self._zero_on = True
 
 

@@ -1,4 +1,7 @@
-"""Emulator of a Thorlabs PM100D with a pyroelectric energy head, over the simulated laboratory.
+"""Emulator of a Thorlabs PM100D with a pyroelectric energy head or a photodiode, over the simulated laboratory.
+
+Where it stands follows from its role: behind the slit as ``slit_meter``, in the light of the stress lamp as
+``lamp_meter``, at the pick-off else.
 
 It speaks SCPI lines ended by LF (CR LF accepted). An unknown header gets no reply and queues -113 for `SYST:ERR?`. An
 energy reading blocks until pulses above the trigger threshold have come; what arrives meanwhile interrupts it, as IEEE
@@ -45,7 +48,8 @@ class PM100DEmulator:
 
     Options (those of the driver are ignored):
 
-    - ``sensor``: ``pyro``, ``photodiode`` or ``none``.
+    - ``sensor``: ``pyro``, ``photodiode`` or ``none``; a photodiode as ``lamp_meter``, pyro else.
+    - ``power_noise``, ``power_floor_w``: noise of a reading of power in one sample, relative and in W.
     - ``ranges_j``: full scales of the head, ascending, J. ``trigger_percent``: threshold at power-up, % of the range.
     - ``zero_offset_j``: offset of the electronics at power-up, which zeroing removes, J.
       ``zero_drift_j``: rms of its drift within an hour, J; by default 0.2 % of the smallest range.
@@ -56,7 +60,11 @@ class PM100DEmulator:
 
     def __init__(self, laboratory: Any, role: str, options: Mapping[str, Any]) -> None:
         self._laboratory = laboratory
-        self._sensor = str(options.get("sensor", "pyro"))
+        self._watches_lamp = role == "lamp_meter"
+        self._sensor = str(options.get("sensor", "photodiode" if self._watches_lamp else "pyro"))
+        self._power_source = f"{role}/power"
+        self._power_noise = float(options.get("power_noise", 2e-3))
+        self._power_floor_w = float(options.get("power_floor_w", 1e-9))
         self._ranges_j = sorted(float(value) for value in options.get("ranges_j", (1e-7, 1e-6, 1e-5, 1e-4)))
         self._power_up_trigger = float(options.get("trigger_percent", 0.02))
         offset_j = float(options.get("zero_offset_j", 3e-8))
@@ -86,6 +94,8 @@ class PM100DEmulator:
         self._range_j = self._ranges_j[-1]
         self._trigger_percent = self._power_up_trigger
         self._average = 1
+        self._auto_range = 1
+        self._power_unit = "W"
         self._energy_mode = self._sensor == "pyro"
         self._waiting = False
         self._initiated = False
@@ -169,6 +179,8 @@ class PM100DEmulator:
             "SYSTem:ERRor[:NEXT]": self._answer(self._next_error),
             "SENSe:CORRection:WAVelength": self._setting("_wavelength_nm", 185.0, 2500.0),
             "SENSe:ENERgy:RANGe[:UPPer]": self._energy_range,
+            "SENSe:POWer:RANGe:AUTO": self._setting("_auto_range", 0, 1),
+            "SENSe:POWer:UNIT": self._choose_unit,
             "SENSe:PEAK[:THReshold]": self._setting("_trigger_percent", 0.01, 100.0),
             "SENSe:AVERage[:COUNt]": self._setting("_average", 1, 10000),
             "SENSe:CORRection:COLLect:ZERO[:INITiate]": self._start_zeroing,
@@ -278,7 +290,25 @@ class PM100DEmulator:
         else:
             duration_s = self._average * self._sample_s
             self._free_at = t + duration_s
-            self._output.append(_number(self._laboratory.meter_power_w(self._free_at, duration_s)))
+            reading = self._power_w(self._free_at, duration_s)
+            if self.stuck and self._last_reading is not None:
+                reading = self._last_reading
+            self._last_reading = reading
+            self._output.append(_number(reading))
+
+    def _power_w(self, t: float, duration_s: float) -> float:
+        if not self._watches_lamp:
+            return self._laboratory.meter_power_w(t, duration_s)
+        relative, floor = self._laboratory.noise.generator(self._power_source).standard_normal(2) / self._average**0.5
+        return self._laboratory.lamp.power_w(t) * (1.0 + self._power_noise * relative) + self._power_floor_w * floor
+
+    def _choose_unit(self, t: float, unit: Unit) -> None:
+        if unit.query:
+            self._output.append(self._power_unit)
+        elif unit.argument.upper() in ("W", "DBM"):
+            self._power_unit = unit.argument.upper()
+        else:
+            self._queue_error(-104)
 
     def _initiate(self, t: float, unit: Unit) -> None:
         self._initiated = True
@@ -300,7 +330,7 @@ class PM100DEmulator:
         start = max(t, self._free_at)
         if not self._laboratory.shutter.is_open(self._laboratory.next_pulse(start)):
             return False
-        energies = self._laboratory.meter_energy_j(start, self._average) * self._head.response(self._wavelength_nm)
+        energies = self._head.energies_j(start, self._average) * self._head.response(self._wavelength_nm)
         if len(energies) < self._average or energies.min() < self._range_j * self._trigger_percent / 100:
             return False
         saturated = energies.max() > self._range_j
@@ -326,7 +356,7 @@ class PM100DEmulator:
         # it would have given uninterrupted.
         self._magnitude_j = self._head.zero_j(schedule_s=0.0)
         if self._laboratory.shutter.is_open(t):
-            self._magnitude_j += float(self._laboratory.meter_energy_j(t, _ZEROING_PULSES).mean())
+            self._magnitude_j += float(self._head.energies_j(t, _ZEROING_PULSES).mean())
         self._removed_j = self._magnitude_j
 
     def _abort_zeroing(self) -> None:

@@ -24,6 +24,7 @@ class PyroHead:
     def __init__(self, laboratory: Any, role: str, offset_j: float, drift_j: float) -> None:
         self._laboratory = laboratory
         self._source = f"{role}/zero"
+        self._energies_j = laboratory.slit_meter_energy_j if role == "slit_meter" else laboratory.meter_energy_j
         self._offset_j = offset_j
         self._drift_j = drift_j
 
@@ -31,9 +32,13 @@ class PyroHead:
         """Get the offset at the announced schedule time, or at ``schedule_s``, in J."""
         return self._offset_j + self._laboratory.noise.drift(self._source, self._drift_j, 3600.0, schedule_s)
 
+    def energies_j(self, t: float, count: int) -> np.ndarray:
+        """Draw the pulses that arrive at the head, where it stands, among the next ``count`` of the laser."""
+        return self._energies_j(t, count)
+
     def pulses_j(self, t: float, count: int, wavelength_nm: float) -> np.ndarray:
         """Draw the pulses that arrive among the next ``count`` of the laser, as shown for a calibration wavelength."""
-        return self._laboratory.meter_energy_j(t, count) * self.response(wavelength_nm) + self.zero_j()
+        return self.energies_j(t, count) * self.response(wavelength_nm) + self.zero_j()
 
     def mean_j(self, t: float, wavelength_nm: float) -> float:
         """Get the mean energy of a pulse at ``t``, were the shutter open, in J; draws nothing."""

@@ -1,0 +1,1 @@
+"""Drivers for counters of the laser's triggers."""

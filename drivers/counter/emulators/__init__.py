@@ -1,0 +1,1 @@
+"""Emulators of counters: the real protocol over the simulated laboratory."""

@@ -1,0 +1,1 @@
+"""Drivers for lamps that stress the sample."""

@@ -1,0 +1,1 @@
+"""Emulators of lamps: the real protocol over the simulated laboratory."""

@@ -1,0 +1,1 @@
+"""Drivers for meters of optical power."""

@@ -1,0 +1,1 @@
+"""What instruments that speak SCPI have in common, whatever their role."""

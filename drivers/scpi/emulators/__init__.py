@@ -1,0 +1,1 @@
+"""What emulators of instruments that speak SCPI have in common."""
