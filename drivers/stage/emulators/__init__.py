@@ -1,0 +1,1 @@
+"""Emulators of motorised linear stages."""
