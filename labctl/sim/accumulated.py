@@ -38,6 +38,8 @@ class Accumulated:
         # An exposure from before a fresh start may be read out after it.
         return np.maximum(0.0, self._sum - self._between(t, self._settled_s))
 
-    def restart(self, t: float) -> None:
-        """Count from 0 at ``t``."""
-        self._sum, self._settled_s = 0.0 * self._sum, t
+    def restart(self, t: float, *column: int) -> None:
+        """Count from 0 at ``t``: all of it, or one column."""
+        self.at(t, t + _LAG_S)
+        self._sum = np.array(self._sum)
+        self._sum[(..., *column)] = 0.0

@@ -24,6 +24,8 @@ class Carriage:
     :param role: Whose it is.
     :param initial_mm: Where it stands when the laboratory is switched on, mm.
     :param forgets: See :class:`labctl.sim.timeline.Timeline`.
+
+    ``first_move_s`` is when it was first moved, laboratory time; infinite before.
     """
 
     def __init__(
@@ -32,13 +34,13 @@ class Carriage:
         self.role = role
         self._noise = noise
         self._mm = Timeline(initial_mm, forgets=forgets)
-        self._first_move_s = np.inf
+        self.first_move_s = np.inf
         self._luck = Timeline(0.0)
 
     def ramp(self, t0: float, t1: float, to_mm: float) -> None:
         """Drive evenly from where it stands at ``t0`` to ``to_mm`` at ``t1``, mm. It arrives a little elsewhere."""
         self._mm.ramp(t0, t1, to_mm)
-        self._first_move_s = min(self._first_move_s, t0)
+        self.first_move_s = min(self.first_move_s, t0)
         self._luck.set(t1, float(self._noise.generator(f"arrival/{self.role}").standard_normal()))
 
     def stop(self, t: float) -> None:
@@ -56,10 +58,6 @@ class Carriage:
     def edges(self, t0: float, t1: float) -> np.ndarray:
         """Get the times in [t0, t1] between which it stands still or drives evenly, s."""
         return self._mm.edges(t0, t1)
-
-    def has_moved(self, t: float) -> bool:
-        """Whether anybody has moved it by ``t``."""
-        return t >= self._first_move_s
 
     def luck(self, t: float) -> float:
         """Get how it arrived where it stands: a standard normal deviate per arrival, 0 before the first."""

@@ -13,7 +13,20 @@ import numpy as np
 from numpy.typing import ArrayLike
 from pydantic import Field, model_validator
 
-from labctl.sim.sample import FRESH, SampleState, active_fraction, split_gaussian
+from labctl.sim.degradation import (
+    FRESH,
+    HeatTruth,
+    SampleState,
+    ShotsTruth,
+    TemperatureTruth,
+    UVTruth,
+    WaterTruth,
+    left_by_shots,
+    thermal_yield,
+    wear,
+)
+from labctl.sim.lines import split_gaussian
+from labctl.sim.slit import Stripe
 from labctl.sim.truth_table import NotNegative, Positive, Positives, Truth
 
 _LN2 = float(np.log(2.0))
@@ -33,6 +46,7 @@ class CavityTruth(Truth):
     :param lambda_pl_nm: Peak of the PL line, nm. :param fwhm_pl_nm: Its full width at half maximum, nm.
     :param asymmetry_pl: Ratio of the red to the blue half width of the PL line.
     :param damage_fluence_uj_cm2: As for an ensemble; what is left of the emitters is pumped in its stead.
+    :param heat: :param uv: :param water: :param shots: :param temperature: As for an ensemble; the modes stay.
     """
 
     kind: Literal["cavity"]
@@ -48,6 +62,11 @@ class CavityTruth(Truth):
     fwhm_pl_nm: Positive
     asymmetry_pl: Positive = 1.0
     damage_fluence_uj_cm2: NotNegative = 0.0
+    heat: HeatTruth | None = None
+    uv: UVTruth | None = None
+    water: WaterTruth | None = None
+    shots: ShotsTruth | None = None
+    temperature: TemperatureTruth | None = None
 
     @model_validator(mode="after")
     def _a_weight_for_each_mode(self) -> CavityTruth:
@@ -81,8 +100,12 @@ class CavitySample:
         return self.truth.lambda_pl_nm
 
     def active_fraction(self, state: SampleState) -> float:
-        """Get the fraction of the emitters that light has left intact."""
-        return active_fraction(self.truth.damage_fluence_uj_cm2, state)
+        """Get the fraction of the emitters that all stresses have left intact."""
+        return wear(self.truth, state)
+
+    def brightness(self, state: SampleState) -> float:
+        """Get what all stresses have left of the emitters, and laser pulses of the light."""
+        return wear(self.truth, state) * left_by_shots(self.truth.shots, state.shots)
 
     def mode_spectrum(self, wavelength_nm: ArrayLike) -> np.ndarray:
         """Get the lines of all modes together, per nm, of area 1."""
@@ -105,4 +128,12 @@ class CavitySample:
         pump = self.active_fraction(state) * np.asarray(fluence_uj_cm2, dtype=float)[..., None] / truth.threshold_uj_cm2
         lasing = truth.beta * mode_photons(pump, truth.beta) * self.mode_spectrum(wavelength_nm)
         pl = split_gaussian(wavelength_nm, truth.lambda_pl_nm, truth.fwhm_pl_nm, truth.asymmetry_pl)
-        return truth.mode_photons * (lasing + truth.background * pump * pl)
+        light = truth.mode_photons * (lasing + truth.background * pump * pl)
+        left = left_by_shots(truth.shots, state.shots) * thermal_yield(truth.temperature, state.temperature_c)
+        return light if left == 1.0 else light * left
+
+    def stripe_spectrum(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, stripe: Stripe, state: SampleState = FRESH
+    ) -> np.ndarray:
+        """Get the same: no slit cuts the pump of a cavity."""
+        return self.emission_spectrum(wavelength_nm, fluence_uj_cm2, stripe.length_mm, state)

@@ -8,7 +8,7 @@ seconds; an emulator's own times must not fall, those of different emulators may
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -18,29 +18,29 @@ from scipy import ndimage
 
 from labctl.errors import InputError
 from labctl.sim.accumulated import Accumulated
+from labctl.sim.beam import PumpBeam
 from labctl.sim.camera import Camera
 from labctl.sim.carriage import Carriage, StageTruth
 from labctl.sim.cavity import CavitySample, CavityTruth
+from labctl.sim.conditions import Conditions
+from labctl.sim.degradation import SampleState
+from labctl.sim.emission import Emission, ReferenceEmission, SampleEmission
 from labctl.sim.filters import Filters
 from labctl.sim.history import History
 from labctl.sim.incidents import Outage
 from labctl.sim.lamp import UVLamp
-from labctl.sim.laser import PulsedLaser
 from labctl.sim.noise import KeyedNoise
-from labctl.sim.optics import Spectrograph, WavePlate
-from labctl.sim.sample import EnsembleSample, Sample, SampleState
-from labctl.sim.slit import Slit
+from labctl.sim.optics import Spectrograph
+from labctl.sim.places import DARK, REFERENCE, Places, PlacesTruth
+from labctl.sim.sample import EnsembleSample, Sample
+from labctl.sim.slit import Slit, Stripe
 from labctl.sim.thermal import ThermalBody
-from labctl.sim.timeline import Timeline
 from labctl.sim.truth import LaboratoryTruth, LaserTruth, SampleTruth
 from labctl.sim.truth_table import Table, read_table
 from labctl.sim.vacuum import Vacuum
 
 # More pulses than this change the mean and the spread of an exposure by less than a photon counts.
 _MAX_DRAWN_PULSES = 4096
-_MOVING_STEPS = 16
-# The dose is settled only up to here behind the newest query: emulators may still report slightly older events.
-_DOSE_LAG_S = 5.0
 _PUMP_HAZE_LENGTH_NM = 400.0
 _ZERO_ORDER_STEP_NM = 0.1
 # Share of the scattered pump light in each order of the grating.
@@ -65,34 +65,6 @@ class _Kind(BaseModel):
     kind: Literal["ensemble", "cavity"] = "ensemble"
 
 
-class Shutter:
-    """The pump shutter as the light sees it."""
-
-    def __init__(self, initially_open: bool, forgets: Callable[[float], None] | None = None) -> None:
-        self._open = Timeline(float(initially_open), forgets=forgets)
-
-    def set(self, t: float, is_open: bool) -> None:
-        """Let light pass, or not, from laboratory time ``t`` on."""
-        self._open.set(t, float(is_open))
-
-    def is_open(self, t: float) -> bool:
-        """Whether light passes at ``t``."""
-        return self._open.at(t) > 0.5
-
-    def open_at(self, t: np.ndarray) -> np.ndarray:
-        """1 where light passes, else 0; of the shape of ``t``."""
-        return self._open.sample(t)
-
-    @property
-    def kept_from(self) -> float:
-        """Oldest laboratory time that is still known, s."""
-        return self._open.kept_from
-
-    def edges(self, t0: float, t1: float) -> np.ndarray:
-        """Get ``t0``, the times between at which the shutter switched, and ``t1``."""
-        return self._open.edges(t0, t1)
-
-
 class Laboratory:
     """All that the emulators of one bench share.
 
@@ -105,9 +77,10 @@ class Laboratory:
         self.truth = truth
         self.sample = sample
         self.noise = KeyedNoise(seed)
-        self.laser = PulsedLaser(truth.laser, self.noise)
-        self.wave_plate = WavePlate(truth.wave_plate)
-        self.shutter = Shutter(truth.shutter.initially_open, self._settle)
+        self.beam = PumpBeam(truth, self.noise, self._settle)
+        self.laser = self.beam.laser
+        self.wave_plate = self.beam.wave_plate
+        self.shutter = self.beam.shutter
         self.filters = Filters(truth.filter)
         self.spectrograph = Spectrograph(truth.spectrograph)
         self.camera = Camera(truth.camera, self.noise)
@@ -118,13 +91,12 @@ class Laboratory:
         self.vacuum = Vacuum(truth.vacuum)
         self._stages: dict[str, Carriage] = {}
         self.slit = Slit(truth.slit, self.noise, self._stages.get)
-        self._in_beam = Timeline(1.0, forgets=self._settle)
-        self._behind_pick_off = Timeline(1.0, forgets=self._settle)
-        self._water: History[bool] = History(False, self._settle)
+        self.places = Places(truth.places)
+        self._conditions = Conditions(
+            self.beam, self.thermal, self.lamp, self.places, sample.truth.heat if sample else None, self._sample_stage
+        )
         self._remounted: History[float] = History(0.0)
-        self._passed = Accumulated(self._pulses_between)
-        self._dose_uj_cm2 = 0.0
-        self._dose_settled_s = 0.0
+        self._passed = Accumulated(self.beam.pulses_between)
         self._newest_s = 0.0
         self._lock = threading.RLock()
 
@@ -143,21 +115,21 @@ class Laboratory:
             when = self._newest_s if t is None else self._seen(t)
             match action:
                 case "sample out of beam":
-                    self._in_beam.set(when, 0.0)
+                    self.beam.in_sample.set(when, 0.0)
                 case "sample into beam":
-                    self._in_beam.set(when, 1.0)
+                    self.beam.in_sample.set(when, 1.0)
                 case "block beam behind pick-off":
-                    self._behind_pick_off.set(when, 0.0)
+                    self.beam.behind_pick_off.set(when, 0.0)
                 case "unblock beam behind pick-off":
-                    self._behind_pick_off.set(when, 1.0)
+                    self.beam.behind_pick_off.set(when, 1.0)
                 case "fresh spot":
-                    self._dose_uj_cm2, self._dose_settled_s = 0.0, when
+                    self._conditions.fresh_spot(when, max(0, self._place(when)))
                 case "pump down":
                     self.vacuum.pump_down(when)
                 case "vent":
                     self.vacuum.vent(when)
                 case "add water":
-                    self._water.set(when, True)
+                    self._conditions.add_water(when)
                 case "remount sample":
                     self._remounted.set(when, float(self.noise.generator("remount").standard_normal()))
                 case _:
@@ -214,7 +186,7 @@ class Laboratory:
         with self._lock:
             times = self.next_pulse(t) + self.pulse_period_s * np.arange(n_pulses)
             self._seen(float(times[-1]) if n_pulses else t)
-            arrived = (self.shutter.open_at(times) > 0.5) & (self._behind_pick_off.sample(times) > 0.5)
+            arrived = (self.shutter.open_at(times) > 0.5) & (self.beam.behind_pick_off.sample(times) > 0.5)
             length_mm = self.truth.illuminated.length_mm
             share = self.slit.open_length_mm(t) / length_mm if self.slit.is_there else 1.0
             share *= self.truth.meter.ratio * self.truth.slit.meter_share
@@ -234,9 +206,9 @@ class Laboratory:
             if response_s:
                 # Equal shares of an exponential memory, seen at their middles.
                 share = (np.arange(64) + 0.5) / 64
-                light = float(self._light(t + response_s * np.log(share)).mean())
+                light = float(self.beam.light(t + response_s * np.log(share)).mean())
             else:
-                light = self._mean_light(t - average_s, t)
+                light = self.beam.mean_light(t - average_s, t)
             pulses = max(1, round(average_s / self.pulse_period_s))
             energy_uj = self.laser.pulse_energies_uj(min(pulses, _MAX_DRAWN_PULSES), "meter").mean()
             factor = float(self._meter_factor(1)[0])
@@ -252,8 +224,8 @@ class Laboratory:
         with self._lock:
             camera = camera or self.camera
             t1 = self._seen(t0 + exposure_s)
-            light = self._mean_light(t0, t1, self._behind_pick_off)
-            open_share = self._open_share(t0, t1)
+            light = self.beam.mean_light(t0, t1, self.beam.behind_pick_off)
+            open_share = self.beam.open_share(t0, t1)
             pulses = round(open_share * exposure_s / self.pulse_period_s)
             centre_nm, lines_per_mm = self.spectrograph.at(0.5 * (t0 + t1))
             truth = camera.truth
@@ -270,8 +242,7 @@ class Laboratory:
 
     def fluence_uj_cm2(self, t: float) -> float:
         """True mean fluence on the sample at ``t``, were the shutter open; without the laser's noise."""
-        energy_uj = self.truth.laser.energy_uj * self.truth.meter.ratio * float(self.wave_plate.transmission(t))
-        return energy_uj / self.truth.illuminated.area_cm2
+        return self.beam.full_fluence_uj_cm2 * float(self.wave_plate.transmission(t))
 
     def dose_uj_cm2(self, t: float) -> float:
         """Fluence summed over all pulses that have hit the spot until ``t``, uJ/cm2, from the mean energy.
@@ -279,45 +250,52 @@ class Laboratory:
         The sample sees light whenever the shutter is open, whether or not the camera does.
         """
         with self._lock:
-            self._seen(t)
-            settle = self._newest_s - _DOSE_LAG_S
-            if settle > self._dose_settled_s:
-                self._dose_uj_cm2 += self._dose_between(self._dose_settled_s, settle)
-                self._dose_settled_s = settle
-            if t >= self._dose_settled_s:
-                return self._dose_uj_cm2 + self._dose_between(self._dose_settled_s, t)
-            # An exposure from before a fresh spot may be read out after it.
-            return max(0.0, self._dose_uj_cm2 - self._dose_between(t, self._dose_settled_s))
+            return self._conditions.dose_uj_cm2(self._seen(t), self._newest_s, max(0, self._place(t)))
+
+    def sample_state(self, t: float) -> SampleState:
+        """Get what has happened to the sample that is in the beam at ``t``, or to the first if none is."""
+        with self._lock:
+            return self._conditions.state(self._seen(t), self._newest_s, max(0, self._place(t)))
 
     def state(self, t: float) -> dict[str, float | bool]:
         """Get what is true at ``t``; for tests and for faults, not for instruments."""
         centre_nm, lines_per_mm = self.spectrograph.at(t)
-        dose = self.dose_uj_cm2(t)
+        sample = self.sample_state(t)
         return {
             "shutter_open": self.shutter.is_open(t),
             "plate_optical_deg": float(self.wave_plate.optical_deg(t)),
             "fluence_uj_cm2": self.fluence_uj_cm2(t),
             "centre_nm": centre_nm,
             "lines_per_mm": lines_per_mm,
-            "sample_in_beam": self._in_beam.at(t) > 0.5,
-            "beam_blocked": self._behind_pick_off.at(t) < 0.5,
+            "sample_in_beam": self.beam.in_sample.at(t) > 0.5,
+            "beam_blocked": self.beam.behind_pick_off.at(t) < 0.5,
             "filter_position": self.filters.position(t),
-            "dose_uj_cm2": dose,
-            "brightness": self.sample.active_fraction(SampleState(dose)) if self.sample else 0.0,
+            "dose_uj_cm2": sample.accumulated_fluence_uj_cm2,
+            "brightness": self.sample.brightness(sample) if self.sample else 0.0,
+            "shots": sample.shots,
+            "temperature_c": sample.temperature_c,
+            "heat_h": sample.heat_h,
+            "uv_j_cm2": sample.uv_j_cm2,
+            "water_h": sample.water_h,
+            "heater_on": self.thermal.is_controlled(t),
+            "lamp_on": self.lamp.is_on(t),
+            "pressure_mbar": self.pressure_mbar(t),
+            "pulses_passed": self.pulses_passed(t),
+            **{f"{role}_mm": stage.at(t) for role, stage in self._stages.items()},
         }
 
     def _settle(self, until_s: float) -> None:
         """Add up what has come together before somebody forgets how."""
         with self._lock:
             self._passed.settle(until_s)
+            self._conditions.settle(until_s)
 
-    def _pulses_between(self, t0: float, t1: float) -> float:
-        """Count the pulses in [t0, t1) that pass the shutter."""
-        if t1 <= t0:
-            return 0.0
-        edges = self.shutter.edges(max(t0, self.shutter.kept_from), t1)
-        passes = self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) > 0.5
-        return float(np.diff(self.laser.pulses_before(edges))[passes].sum())
+    def _sample_stage(self) -> Carriage | None:
+        return self._stages.get("sample_stage")
+
+    def _place(self, t: float) -> int:
+        """What is in the beam: the index of a sample, ``REFERENCE`` or ``DARK``."""
+        return self.places.at(self._sample_stage(), t)
 
     def _seen(self, t: float) -> float:
         self._newest_s = max(self._newest_s, t)
@@ -327,52 +305,6 @@ class Laboratory:
         meter = self.truth.meter
         white = meter.noise * self.noise.generator("meter").standard_normal(n)
         return (1.0 + white) * (1.0 + self.noise.drift("meter", meter.drift_rms, meter.drift_tau_s))
-
-    def _light(self, t: np.ndarray) -> np.ndarray:
-        """Share of the laser's energy that passes plate and shutter at times ``t``."""
-        return self.shutter.open_at(t) * self.wave_plate.transmission(t)
-
-    def _pieces(self, t0: float, t1: float) -> np.ndarray:
-        """Times that cut [t0, t1] where shutter, plate or sample changed; moves of the plate into small steps."""
-        signals = (self.shutter, self.wave_plate, self._in_beam, self._behind_pick_off)
-        parts = [signal.edges(t0, t1) for signal in signals]
-        edges = np.unique(np.concatenate(parts))
-        moving = np.flatnonzero(np.diff(self.wave_plate.optical_deg(edges)))
-        if not moving.size:
-            return edges
-        fine = [np.linspace(edges[i], edges[i + 1], _MOVING_STEPS, endpoint=False) for i in moving]
-        return np.unique(np.concatenate([edges, *fine]))
-
-    def _open_share(self, t0: float, t1: float) -> float:
-        if t1 <= t0:
-            return 0.0
-        edges = self.shutter.edges(t0, t1)
-        return float(self.shutter.open_at(0.5 * (edges[1:] + edges[:-1])) @ (np.diff(edges) / (t1 - t0)))
-
-    def _mean_light(self, t0: float, t1: float, passes: Timeline | None = None) -> float:
-        """Mean share of the laser's energy over [t0, t1]: at the meter, or behind what else it ``passes``."""
-        if t1 <= t0:
-            return 0.0
-        pieces = self._pieces(t0, t1)
-        middle = 0.5 * (pieces[1:] + pieces[:-1])
-        light = self._light(middle) if passes is None else self._light(middle) * passes.sample(middle)
-        # Weights first: where nothing changed the only weight is exactly 1, and the result the same at any time.
-        return float(light @ (np.diff(pieces) / (t1 - t0)))
-
-    def _dose_between(self, t0: float, t1: float) -> float:
-        if t1 <= t0:
-            return 0.0
-        # A timeline forgets after an hour and a thousand commands; a dose nobody asked for in that time starts there.
-        signals = (self.shutter, self.wave_plate, self._in_beam, self._behind_pick_off)
-        kept = max(signal.kept_from for signal in signals)
-        if t1 <= kept:
-            return 0.0
-        pieces = self._pieces(max(t0, kept), t1)
-        middle = 0.5 * (pieces[1:] + pieces[:-1])
-        reaches = self._behind_pick_off.sample(middle) * self._in_beam.sample(middle)
-        light_s = float((self._light(middle) * reaches) @ np.diff(pieces))
-        full_uj = self.truth.laser.energy_uj * self.truth.meter.ratio
-        return light_s * self.truth.laser.repetition_rate_hz * full_uj / self.truth.illuminated.area_cm2
 
     def _electrons_per_pulse(
         self, camera: Camera, wavelengths: np.ndarray, lines_per_mm: float, fluences: np.ndarray, t: float
@@ -390,31 +322,44 @@ class Laboratory:
         electrons = np.zeros(truth.pixels)
         for order, share in _PUMP_ORDERS.items():
             _add_line(electrons, wavelengths, order * pump_nm, share * truth.pump_line * pump)
-        if self.sample is not None and self._in_beam.at(t) > 0.5:
-            state, scale = SampleState(self.dose_uj_cm2(t)), truth.collection
-            emission = self._mean_emission(self.sample, wavelengths, fluences, state)
-            electrons += scale * width_nm * efficiency(wavelengths) * emission
+        emission = self._emission(t)
+        if emission is not None:
+            scale = truth.collection * self._reading_factor(t)
+            electrons += scale * width_nm * efficiency(wavelengths) * emission.mean(wavelengths, fluences)
             if wavelengths[0] < 0.0 < wavelengths[-1]:
-                line = self.sample.line_nm + np.arange(-100.0, 100.0, _ZERO_ORDER_STEP_NM)
-                emission = self._mean_emission(self.sample, line, fluences, state)
-                _add_line(electrons, wavelengths, 0.0, scale * _ZERO_ORDER_STEP_NM * float(efficiency(line) @ emission))
+                line = emission.line_nm + np.arange(-100.0, 100.0, _ZERO_ORDER_STEP_NM)
+                seen = float(efficiency(line) @ emission.mean(line, fluences))
+                _add_line(electrons, wavelengths, 0.0, scale * _ZERO_ORDER_STEP_NM * seen)
         haze = truth.pump_scatter * pump * np.exp(-np.abs(wavelengths - pump_nm) / _PUMP_HAZE_LENGTH_NM)
         return ndimage.gaussian_filter1d(electrons, sigma_px, mode="nearest") + haze
 
-    def _mean_emission(
-        self, sample: Sample, wavelengths: np.ndarray, fluences: np.ndarray, state: SampleState
-    ) -> np.ndarray:
-        """Spectrum averaged over pulses, by three-point Gauss-Hermite quadrature with their mean and spread.
+    def _emission(self, t: float) -> Emission | None:
+        """What emits at ``t``; None where nothing does: no sample, a dark place, blades that let nothing pass."""
+        if self.beam.in_sample.at(t) < 0.5:
+            return None
+        stripe = self.slit.stripe(t) if self.slit.is_there else Stripe(self.truth.illuminated.length_mm)
+        place = self._place(t)
+        if stripe is None or place == DARK:
+            return None
+        if place == REFERENCE:
+            return ReferenceEmission(self.places.truth or PlacesTruth(), stripe.length_mm)
+        if self.sample is None:
+            return None
+        return SampleEmission(self.sample, stripe, self.sample_state(t), cut=self.slit.is_there)
 
-        The emission goes as a high power of the fluence, so its mean is not that of the mean pulse. Three points are
-        exact up to the fifth power for a Gaussian spread, and cost as much as three pulses.
-        """
-        mean, spread = float(fluences.mean()), float(fluences.std())
-        length_mm = self.truth.illuminated.length_mm
-        if not spread:
-            return sample.emission_spectrum(wavelengths, mean, length_mm, state)
-        nodes = np.maximum(mean + np.sqrt(3.0) * spread * np.array([-1.0, 0.0, 1.0]), 0.0)
-        return np.array([1.0, 4.0, 1.0]) / 6.0 @ sample.emission_spectrum(wavelengths, nodes, length_mm, state)
+    def _reading_factor(self, t: float) -> float:
+        """How much more or less than meant is seen of the emission at ``t``."""
+        readings, factor = self.truth.readings, 1.0
+        if readings.flicker:
+            factor *= 1.0 + readings.flicker * float(self.noise.generator("flicker").standard_normal())
+        stage = self._sample_stage()
+        if stage is not None:
+            factor *= 1.0 + readings.arrival * stage.luck(t)
+        if self._place(t) >= 0:
+            factor *= 1.0 + readings.remount * self._remounted.at(t)[1]
+        if self.slit.is_there:
+            factor *= 1.0 + self.slit.luck(t)
+        return factor
 
 
 def _add_line(signal: np.ndarray, wavelengths: np.ndarray, line_nm: float, strength: float) -> None:
@@ -435,13 +380,16 @@ def create(bench: Table | Mapping[str, Any] | None, sample: Table | Mapping[str,
     truth = read_table(bench, LaboratoryTruth, "laboratory")
     if sample is None:
         return Laboratory(truth, None, seed)
-    return Laboratory(truth, _sample(sample, truth.laser), seed)
+    return Laboratory(truth, _sample(sample, truth.laser, truth.wears), seed)
 
 
-def _sample(raw: Table | Mapping[str, Any], laser: LaserTruth) -> Sample:
+def _sample(raw: Table | Mapping[str, Any], laser: LaserTruth, wears: bool) -> Sample:
     if read_table(raw, _Kind, "truth").kind == "cavity":
-        return CavitySample(read_table(raw, CavityTruth, "truth"))
+        cavity = read_table(raw, CavityTruth, "truth")
+        return CavitySample(cavity if wears else cavity.model_copy(update={"shots": None}))
     truth = read_table(raw, SampleTruth, "truth")
+    if not wears:
+        truth = truth.model_copy(update={"shots": None, "second_band": None})
     try:
         with np.errstate(divide="raise", invalid="raise", over="raise"):
             return EnsembleSample(truth, laser.wavelength_nm, laser.pulse_duration_ns)

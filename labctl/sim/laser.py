@@ -7,6 +7,8 @@ import numpy as np
 from labctl.sim.noise import KeyedNoise
 from labctl.sim.truth import LaserTruth
 
+_HUNDRED_HOURS_S = 360_000.0
+
 
 class PulsedLaser:
     """A laser with pulses at multiples of the pulse period, in laboratory time.
@@ -36,7 +38,11 @@ class PulsedLaser:
 
     def mean_energy_uj(self) -> float:
         """Mean pulse energy in front of the attenuator at the announced schedule time, drift included, uJ."""
-        return self.truth.energy_uj * (1.0 + self._noise.drift("laser", self.truth.drift_rms, self.truth.drift_tau_s))
+        truth = self.truth
+        energy_uj = truth.energy_uj * (1.0 + self._noise.drift("laser", truth.drift_rms, truth.drift_tau_s))
+        if not truth.ageing_per_100_h:
+            return energy_uj
+        return energy_uj * max(0.0, 1.0 - truth.ageing_per_100_h * self._noise.schedule_s / _HUNDRED_HOURS_S)
 
     def pulse_energies_uj(self, n: int, source: str) -> np.ndarray:
         """Draw ``n`` pulse energies in front of the attenuator for the instrument ``source``, uJ, shape (n,)."""

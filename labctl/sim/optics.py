@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -16,9 +18,9 @@ class WavePlate:
     direction of the last move, and stands on whole steps.
     """
 
-    def __init__(self, truth: WavePlateTruth) -> None:
+    def __init__(self, truth: WavePlateTruth, forgets: Callable[[float], None] | None = None) -> None:
         self.truth = truth
-        self._optical_deg = Timeline(self._optical(truth.initial_deg, 1.0))
+        self._optical_deg = Timeline(self._optical(truth.initial_deg, 1.0), forgets=forgets)
 
     def move(self, t0: float, t1: float, from_deg: float, to_deg: float) -> None:
         """Turn from one reported angle at laboratory time ``t0`` to another at ``t1``, deg."""

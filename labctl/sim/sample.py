@@ -29,13 +29,17 @@ knee, the steepest point and the collapse of the line width at the fluences quot
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import optimize, special
 
+from labctl.sim.amplification import amplified_emission
+from labctl.sim.degradation import FRESH, SampleState, Wearing, left_by_shots, line_nm, thermal_yield, wear
+from labctl.sim.lines import split_gaussian
+from labctl.sim.slit import Stripe
+from labctl.sim.stripe import collected_amplified, collected_spontaneous, unevenly_pumped
 from labctl.sim.truth import SampleTruth
 
 _PLANCK_J_S = 6.62607015e-34
@@ -55,29 +59,21 @@ def inversion_biexciton(n: ArrayLike) -> np.ndarray:
 GAIN_LAWS: dict[str, Callable[[ArrayLike], np.ndarray]] = {"biexciton": inversion_biexciton}
 
 
-@dataclass(frozen=True)
-class SampleState:
-    """What has happened to the illuminated spot.
-
-    :param accumulated_fluence_uj_cm2: Peak fluence summed over all pulses so far, uJ/cm2.
-    """
-
-    accumulated_fluence_uj_cm2: float = 0.0
-
-
-FRESH = SampleState()
-
-
 class Sample(Protocol):
     """What the simulated laboratory asks of a sample, whatever it is made of."""
+
+    @property
+    def truth(self) -> Wearing:
+        """Get how it wears."""
+        ...
 
     @property
     def line_nm(self) -> float:
         """Get the peak of the spontaneous emission, nm."""
         ...
 
-    def active_fraction(self, state: SampleState) -> float:
-        """Get the fraction of the emitters that light has left intact, 0 to 1."""
+    def brightness(self, state: SampleState) -> float:
+        """Get what all stresses have left of the emission at room temperature; 1 for a fresh sample."""
         ...
 
     def emission_spectrum(
@@ -92,60 +88,11 @@ class Sample(Protocol):
         """
         ...
 
-
-def active_fraction(damage_fluence_uj_cm2: float, state: SampleState) -> float:
-    """Get what photodamage has left: exp(-D/F_dam), D the accumulated fluence; 1 for F_dam = 0, no damage."""
-    if not damage_fluence_uj_cm2:
-        return 1.0
-    return float(np.exp(-state.accumulated_fluence_uj_cm2 / damage_fluence_uj_cm2))
-
-
-def split_gaussian(wavelength_nm: ArrayLike, peak_nm: float, fwhm_nm: float, asymmetry: float) -> np.ndarray:
-    """Get a line of area 1, per nm, that is a Gaussian of its own on either side of its peak.
-
-    :param asymmetry: Ratio of the red to the blue half width.
-    """
-    blue = fwhm_nm / (1.0 + asymmetry)
-    offset = np.asarray(wavelength_nm, dtype=float) - peak_nm
-    width = np.where(offset < 0.0, 2.0 * blue, 2.0 * (fwhm_nm - blue))
-    return np.exp(-_GAUSS * (offset / width) ** 2) / (fwhm_nm * np.sqrt(np.pi / _GAUSS))
-
-
-def amplified_emission(a: ArrayLike, g: ArrayLike, saturation: float, length: float) -> np.ndarray:
-    """Intensity at the end of a stripe: dI/dz = g I/(1 + I/I_s) + a for g > 0, no saturation for g <= 0.
-
-    With b = g + a/I_s, k = a/(g I_s), X = b^2 L/g the solution is (a/b) expm1(X + k - omega(ln k + k + X)), omega the
-    Wright omega function. Near g = 0 that is the difference of large numbers; there the small-signal form
-    a expm1(g L)/g is used, with the saturation to first order in g L (error below 1e-6 for g L < 1e-3).
-
-    :param a: Spontaneous emission per unit length.
-    :param g: Net gain per unit length, either sign; broadcast against ``a``.
-    :param saturation: Saturation intensity I_s, in the unit of the result.
-    :param length: Stripe length, in the unit of 1/g.
-    """
-    spontaneous, gain = np.broadcast_arrays(np.asarray(a, dtype=float), np.asarray(g, dtype=float))
-    product = gain * length
-    # expm1(x)/x is 1 + x/2 to machine precision where the division fails.
-    tiny = np.abs(product) < 1e-8
-    safe = np.where(tiny, 1.0, product)
-    small_signal = np.where(tiny, 1.0 + 0.5 * product, np.expm1(np.minimum(safe, 700.0)) / safe)
-    result = np.asarray(spontaneous * length * small_signal)
-    depth = spontaneous * length / saturation
-    nearly_zero = (product > 0.0) & (product < 1e-3)
-    if nearly_zero.any():
-        r = depth[nearly_zero]
-        series = r / 3.0 - r**2 / 4.0 + r**3 / 5.0
-        exact = 0.5 - (r - np.log1p(r)) / np.where(r > 0.0, r, 1.0) ** 2
-        first_order = np.where(r < 1e-2, series, exact)
-        result[nearly_zero] -= spontaneous[nearly_zero] * length * product[nearly_zero] * first_order
-    amplified = (product >= 1e-3) & (spontaneous > 0.0)
-    if amplified.any():
-        source, rate = spontaneous[amplified], gain[amplified]
-        b = rate + source / saturation
-        k = source / (rate * saturation)
-        x = b * b * length / rate
-        result[amplified] = source / b * np.expm1(x + k - special.wrightomega(np.log(k) + k + x))
-    return result
+    def stripe_spectrum(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, stripe: Stripe, state: SampleState = FRESH
+    ) -> np.ndarray:
+        """Get the same for a stripe that a slit cuts out of the pump."""
+        ...
 
 
 class EnsembleSample:
@@ -215,19 +162,24 @@ class EnsembleSample:
         photons = special.gammainc(self._order[:used], mean[..., None]) @ self._order_yield[:used]
         return photons.reshape(np.shape(n))
 
-    def active_fraction(self, state: SampleState) -> float:
-        """Fraction b of the dots that still emit and amplify: exp(-D/F_dam), D the accumulated fluence."""
-        return active_fraction(self.truth.damage_fluence_uj_cm2, state)
-
     def transparency_fluence_uj_cm2(self) -> float:
         """Fluence at which the net gain at the peak is zero: y = y0 + alpha/G. Infinite for a sample without gain."""
         if not self.truth.gain_cm1:
             return np.inf
         return self._fluence_at_gain(0.0)
 
-    def pl_line(self, wavelength_nm: ArrayLike) -> np.ndarray:
+    def pl_line(self, wavelength_nm: ArrayLike, state: SampleState = FRESH) -> np.ndarray:
         """Spontaneous line per nm, a split Gaussian of area 1."""
-        return split_gaussian(wavelength_nm, self.truth.lambda_pl_nm, self.truth.fwhm_pl_nm, self.truth.asymmetry_pl)
+        peak_nm, fwhm_nm = line_nm(self.truth, self.truth.lambda_pl_nm, self.truth.fwhm_pl_nm, state)
+        return split_gaussian(wavelength_nm, peak_nm, fwhm_nm, self.truth.asymmetry_pl)
+
+    def active_fraction(self, state: SampleState) -> float:
+        """Get the fraction of the emitters that all stresses have left for the gain, 0 to 1."""
+        return min(1.0, wear(self.truth, state))
+
+    def brightness(self, state: SampleState) -> float:
+        """Get what all stresses have left of the emission at room temperature; UV light may brighten it."""
+        return wear(self.truth, state) * left_by_shots(self.truth.shots, state.shots)
 
     def modal_gain_cm1(self, wavelength_nm: ArrayLike, n: ArrayLike, state: SampleState = FRESH) -> np.ndarray:
         """Net modal gain, 1/cm; negative is loss.
@@ -256,14 +208,79 @@ class EnsembleSample:
         :param length_mm: Length of the stripe, mm.
         :returns: Shape (n,) for one fluence, else (m, n).
         """
-        n = self.excitons(fluence_uj_cm2)[..., None]
         length_cm = 0.1 * length_mm
-        spontaneous = self.active_fraction(state) * self.emitted_photons(n) * self.pl_line(wavelength_nm)
-        if not self.truth.gain_cm1:
-            return spontaneous * length_cm
-        gain = self.modal_gain_cm1(wavelength_nm, n, state)
+        spontaneous, gain = self._sources(wavelength_nm, fluence_uj_cm2, state)
+        if gain is None:
+            return self._seen(spontaneous * length_cm, wavelength_nm, fluence_uj_cm2, length_cm, state)
         ase = amplified_emission(spontaneous, gain, self._saturation, length_cm)
-        return (1.0 - self.truth.eta_t) * spontaneous * length_cm + self.truth.eta_t * ase
+        light = (1.0 - self.truth.eta_t) * spontaneous * length_cm + self.truth.eta_t * ase
+        return self._seen(light, wavelength_nm, fluence_uj_cm2, length_cm, state)
+
+    def stripe_spectrum(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, stripe: Stripe, state: SampleState = FRESH
+    ) -> np.ndarray:
+        """Emission from the edge of the film for a stripe that a slit cuts; see :meth:`emission_spectrum`.
+
+        What comes from a stripe away from the edge is lost on its way as exp(-alpha d).
+        """
+        length_cm, begin_cm, x0_cm = 0.1 * stripe.length_mm, 0.1 * stripe.distance_mm, 0.1 * stripe.collection_length_mm
+        passed = np.exp(-self.truth.alpha_cm1 * begin_cm)
+        if stripe.profile is not None:
+            light = self._unevenly_pumped(wavelength_nm, fluence_uj_cm2, stripe, state)
+        elif np.isinf(x0_cm):
+            return passed * self.emission_spectrum(wavelength_nm, fluence_uj_cm2, stripe.length_mm, state)
+        else:
+            spontaneous, gain = self._sources(wavelength_nm, fluence_uj_cm2, state)
+            light = collected_spontaneous(spontaneous, begin_cm, length_cm, x0_cm)
+            if gain is not None:
+                ase = collected_amplified(spontaneous, gain, self._saturation, begin_cm, length_cm, x0_cm)
+                light = (1.0 - self.truth.eta_t) * light + self.truth.eta_t * ase
+        return passed * self._seen(light, wavelength_nm, fluence_uj_cm2, length_cm, state)
+
+    def _sources(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, state: SampleState
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Spontaneous emission, per nm and cm, and net gain, 1/cm; None for a sample without gain."""
+        n = self.excitons(fluence_uj_cm2)[..., None]
+        bright = wear(self.truth, state) * thermal_yield(self.truth.temperature, state.temperature_c)
+        spontaneous = bright * self.emitted_photons(n) * self.pl_line(wavelength_nm, state)
+        return spontaneous, self.modal_gain_cm1(wavelength_nm, n, state) if self.truth.gain_cm1 else None
+
+    def _unevenly_pumped(
+        self, wavelength_nm: ArrayLike, fluence_uj_cm2: ArrayLike, stripe: Stripe, state: SampleState
+    ) -> np.ndarray:
+        assert stripe.profile is not None  # noqa: S101
+        fluence = np.asarray(fluence_uj_cm2, dtype=float)
+
+        def light(pump: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            spontaneous, gain = self._sources(wavelength_nm, pump * fluence, state)
+            return spontaneous, np.zeros_like(spontaneous) if gain is None else gain
+
+        begin_cm, length_cm = 0.1 * stripe.distance_mm, 0.1 * stripe.length_mm
+        profile = stripe.profile
+        spontaneous, amplified = unevenly_pumped(
+            light, lambda x_cm: profile(10.0 * x_cm), self._saturation, begin_cm, length_cm
+        )
+        return (1.0 - self.truth.eta_t) * spontaneous + self.truth.eta_t * amplified
+
+    def _seen(
+        self,
+        light: np.ndarray,
+        wavelength_nm: ArrayLike,
+        fluence_uj_cm2: ArrayLike,
+        length_cm: float,
+        state: SampleState,
+    ) -> np.ndarray:
+        """What leaves the edge: with the second band, and as laser pulses have left it."""
+        band = self.truth.second_band
+        if self.truth.shots is not None:
+            light = light * left_by_shots(self.truth.shots, state.shots)
+        if band is None:
+            return light
+        n = self.excitons(fluence_uj_cm2)[..., None]
+        three_or_more = 1.0 - np.exp(-n) * (1.0 + n + 0.5 * n * n)
+        photons = band.share * three_or_more * wear(self.truth, state) * left_by_shots(band.shots, state.shots)
+        return light + photons * length_cm * split_gaussian(wavelength_nm, band.lambda_nm, band.fwhm_nm, 1.0)
 
     def _gain_line(self, wavelength_nm: ArrayLike) -> np.ndarray:
         offset = np.asarray(wavelength_nm, dtype=float) - self._gain_centre_nm

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import model_validator
 from scipy import special
 
 from labctl.sim.carriage import Carriage
@@ -48,6 +49,12 @@ class SlitTruth(Truth):
     fresnel_distance_mm: NotNegative = 0.0
     meter_share: Positive = 1.0
     meter_noise: NotNegative = 0.005
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> SlitTruth:
+        if self.collection_length_um is not None and (self.pump_half_length_mm or self.fresnel_distance_mm):
+            raise ValueError("give collection_length_um or an uneven pump, not both: they are not modelled together")
+        return self
 
 
 @dataclass(frozen=True)

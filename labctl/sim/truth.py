@@ -12,9 +12,18 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from labctl.sim.carriage import StageTruth
+from labctl.sim.degradation import (
+    HeatTruth,
+    SecondBandTruth,
+    ShotsTruth,
+    TemperatureTruth,
+    UVTruth,
+    WaterTruth,
+)
 from labctl.sim.filters import FilterTruth
 from labctl.sim.incidents import CoolingTruth, InterlockTruth
 from labctl.sim.lamp import LampTruth
+from labctl.sim.places import PlacesTruth
 from labctl.sim.slit import SlitTruth
 from labctl.sim.spot import Illuminated, SpotTruth, StripeTruth
 from labctl.sim.thermal import ThermalTruth
@@ -49,6 +58,8 @@ class SampleTruth(Truth):
     :param auger_share: Share w of the Auger process in the biexciton's decay.
     :param damage_fluence_uj_cm2: Photodamage: brightness falls as exp(-D/F_dam), where D is the peak fluence summed
         over all pulses that hit the spot, uJ/cm2. 0: no damage.
+    :param heat: :param uv: :param water: :param shots: How it wears; not at all by what is left out.
+    :param temperature: What its temperature does to it. :param second_band: A second band at high pump.
     """
 
     kind: Literal["ensemble"] = "ensemble"
@@ -73,6 +84,12 @@ class SampleTruth(Truth):
     tau_xx_ns: Positive | None = None
     auger_share: Fraction = 0.0
     damage_fluence_uj_cm2: NotNegative = 0.0
+    heat: HeatTruth | None = None
+    uv: UVTruth | None = None
+    water: WaterTruth | None = None
+    shots: ShotsTruth | None = None
+    temperature: TemperatureTruth | None = None
+    second_band: SecondBandTruth | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> SampleTruth:
@@ -93,6 +110,7 @@ class LaserTruth(Truth):
     :param energy_uj: Mean pulse energy at the energy meter with the attenuator fully open, uJ.
     :param pulse_duration_ns: Duration of a pulse, ns.
     :param rms: Pulse-to-pulse fluctuation. :param drift_rms: Slow drift. :param drift_tau_s: Its time, s.
+    :param ageing_per_100_h: Share of its energy that is lost in 100 h of a run.
     """
 
     wavelength_nm: Positive = 400.0
@@ -102,6 +120,7 @@ class LaserTruth(Truth):
     rms: NotNegative = 0.015
     drift_rms: NotNegative = 0.02
     drift_tau_s: Positive = 1200.0
+    ageing_per_100_h: Fraction = 0.0
 
 
 class WavePlateTruth(Truth):
@@ -198,12 +217,26 @@ class CameraTruth(Truth):
     pump_line: NotNegative = 20.0
 
 
+class ReadingTruth(Truth):
+    """What is not the same from one reading of the emission to the next, relative errors.
+
+    :param flicker: Of each exposure. :param arrival: Of each arrival of the sample stage.
+    :param remount: Of the sample whenever the operator has mounted it anew.
+    """
+
+    flicker: NotNegative = 0.0
+    arrival: NotNegative = 0.0
+    remount: NotNegative = 0.02
+
+
 class LaboratoryTruth(Truth):
     """The simulated optics, all with defaults: a bench without ``[laboratory]`` is a good one.
 
     The pump falls on the sample as ``stripe`` or as ``spot``; as the default stripe if neither is given.
 
-    :param stages: By role, where carriages stand at switch-on.
+    :param stages: By role, where carriages stand at switch-on. :param places: What the sample stage carries.
+    :param wears: Whether the laws of laser pulses and the second band of a sample act. Off by default: benches for
+        fluence sweeps state their thresholds for a film that neither has.
     """
 
     laser: LaserTruth = LaserTruth()
@@ -219,6 +252,9 @@ class LaboratoryTruth(Truth):
     cooling: CoolingTruth = CoolingTruth()
     stages: dict[str, StageTruth] = Field(default_factory=dict)
     slit: SlitTruth = SlitTruth()
+    places: PlacesTruth | None = None
+    readings: ReadingTruth = ReadingTruth()
+    wears: bool = False
     thermal: ThermalTruth = ThermalTruth()
     lamp: LampTruth = LampTruth()
     vacuum: VacuumTruth = VacuumTruth()
