@@ -450,5 +450,8 @@ class IKAHotplate(Instrument):
         self._echo("OUT_WD2", 0, "the plate will lower its set-point by itself")
 
     def _echo(self, command: str, value: float, danger: str) -> None:
-        if (echoed := self._line.echoed(command, value)) != value:
-            raise self._line.error(f"the plate answered {command}@{value:g} by {echoed:g}: {danger}")
+        """Send a watchdog command and compare its echo; once more if it differs."""
+        for _ in range(2):
+            if (echoed := self._line.echoed(command, value)) == value:
+                return
+        raise self._line.error(f"the plate answered {command}@{value:g} by {echoed:g}: {danger}")

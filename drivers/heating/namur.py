@@ -54,17 +54,17 @@ class NamurLine:
     def number(self, command: str, tries: int = _TRIES) -> float:
         """Ask for a number, e.g. ``IN_PV_1``.
 
-        Raises InstrumentTimeout if nothing answers, InstrumentError for an answer that belongs to another command or
-        has another number of decimals than before: a byte was lost then.
+        An answer with another number of decimals than before is asked for again: a byte may have been lost. Raises
+        InstrumentTimeout if nothing answers, InstrumentError for an answer that belongs to another command.
         """
         pattern = re.compile(f"{_VALUE} {command.rpartition('_')[2]} ?")
-        found = self._ask(command, pattern, tries)
-        before = self._decimals.get(command)
-        if before is None or before == len(found[2] or ""):
-            self._decimals[command] = len(found[2] or "")
-            return float(found[1])
-        del self._decimals[command]
-        raise self.error(f"the answer to {command} has not {before} decimals, as before: a byte was lost")
+        for _ in range(tries):
+            found = self._ask(command, pattern, tries)
+            decimals = len(found[2] or "")
+            if self._decimals.setdefault(command, decimals) == decimals:
+                return float(found[1])
+            del self._decimals[command]
+        raise self.error(f"the answer to {command} has more or fewer decimals than before: a byte was lost")
 
     def is_running(self, channel: int, tries: int = _TRIES) -> bool:
         """Ask whether a function runs: ``11`` is on and ``12`` off; the manuals do not mention the command."""

@@ -550,14 +550,19 @@ def test_an_answer_that_is_no_temperature_shows_its_bytes(stand, answer):
     assert repr(answer) in str(caught.value) and "IN_PV_1" in str(caught.value)
 
 
-def test_a_decimal_point_that_gets_lost_is_noticed(stand):
+def test_a_decimal_point_that_gets_lost_is_asked_for_again(stand):
     _, wire, plate = stand()
     assert plate.temperature_c == 25.0
-    wire.damage_reply = lambda t, data: [(t, data.replace(b".", b""))]
-    with pytest.raises(InstrumentError, match="a byte was lost"):
-        _ = plate.plate_temperature_c
-    wire.damage_reply = lambda t, data: [(t, data)]
-    assert plate.plate_temperature_c == 25.0
+    damages = [b"."]
+    wire.damage_reply = lambda t, data: [(t, data.replace(damages.pop() if damages else b"?", b""))]
+    assert plate.plate_temperature_c == 25.0 and damages == []
+
+
+def test_a_plate_that_shows_fewer_decimals_from_a_hundred_on_is_read(stand):
+    _, wire, plate = stand()
+    wire.damage_reply = lambda t, data: [(t, data.replace(b"100.0", b"100"))]
+    assert plate.set_temperature(60.5) == 60.5 and plate.set_temperature(100.0) == 100.0
+    assert plate.set_temperature(99.9) == 99.9
 
 
 def test_nothing_answers(stand):
