@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -223,5 +224,6 @@ def _float(text: str) -> float:
 
 def _reading(value: float) -> str:
     """Write a number as the counter does: 16 significant digits, three of the exponent, 23 bytes."""
-    mantissa, exponent = f"{value:+.15E}".split("E")
+    # A float such as 9.9E37 is not exactly that; Decimal writes zero with another exponent.
+    mantissa, exponent = f"{Decimal(str(value)) if value else 0:+.15E}".split("E")
     return f"{mantissa}E{int(exponent):+04d}"
