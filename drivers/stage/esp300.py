@@ -299,7 +299,7 @@ class ESP300(NewportStage):
         return self._flag("MD?", (0, 1)) == 1
 
     def _position_reply(self) -> float:
-        return self._value("TP") * MM_PER_UNIT.get(self._unit, math.nan)
+        return self._value("TP") * MM_PER_UNIT.get(self._unit, 1.0)
 
     def _send_move(self, position_mm: float) -> None:
         self._tell(f"{self._axis}PA{as_text(position_mm / MM_PER_UNIT[self._unit])}")

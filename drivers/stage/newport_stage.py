@@ -103,8 +103,10 @@ class NewportStage(Instrument):
     def position_mm(self) -> float:
         """Measure the position in mm; raises InstrumentError if the controller does not know where the stage stands."""
         with self.adapter.exclusive():
+            position_mm = self._position()
+            # Asked for afterwards: the counter of a controller that was reset meanwhile begins anew.
             self._require_homed()
-            return self._position()
+            return position_mm
 
     @property
     def range_mm(self) -> tuple[float, float]:
@@ -174,7 +176,7 @@ class NewportStage(Instrument):
         """
         with self.adapter.seize():
             self._send_stop()
-            self._wait_until_still(self.clock.now(), _STOP_TIMEOUT_S, "the stage does not stop")
+            self._wait_for_rest(_STOP_TIMEOUT_S)
 
     def make_safe(self) -> Sequence[SafeStep]:
         """Stop the motion and confirm that the stage stands; where it stands is of no danger."""
@@ -185,10 +187,7 @@ class NewportStage(Instrument):
                     self._in_step = self._timed_out = False
                     self._arrived = None
                     self._send_stop()
-                    self._wait_until_still(self.clock.now(), _SAFE_STOP_S, "the stage does not stop")
-                    evidence.append(str(self.adapter.last))
-                    position = self._steady(self._position_reply)
-                    evidence.append(f"{self.adapter.last} (it stands, position reads {position})")
+                    evidence.append(self._wait_for_rest(_SAFE_STOP_S))
                     return [SafeStep("stop the stage", True, "; ".join(evidence))]
             except Exception as error:  # whatever happens here, the steps of the other instruments must still be taken
                 evidence.append(str(error))
@@ -290,8 +289,8 @@ class NewportStage(Instrument):
             self.clock.now() + duration_s, _MOVE_FACTOR * duration_s + _MOVE_MARGIN_S, "the motion has not ended"
         )
         self._raise_errors()
-        self._require_homed()
         reached_mm = self._settled(target_mm)
+        self._require_homed()
         if abs(reached_mm - target_mm) > self._options.tolerance_mm:
             raise self._error(
                 f"the stage stands at {reached_mm:.5f} mm instead of {target_mm:.5f} mm",
@@ -320,6 +319,24 @@ class NewportStage(Instrument):
                     todo="stop it at the controller; see whether something blocks it, and at its velocity",
                 )
 
+    def _wait_for_rest(self, timeout_s: float) -> str:
+        """Wait until no motion is under way and two positions, a moment apart, are the same; get the evidence.
+
+        A controller whose homing was stopped may say that nothing moves while the stage still slows down.
+        """
+        self._wait_until_still(self.clock.now(), timeout_s, "the stage does not stop")
+        evidence = str(self.adapter.last)
+        deadline = self.clock.now() + timeout_s
+        before = self._position_reply()
+        while True:
+            self.clock.sleep(_SETTLE_POLL_S)
+            after = self._position_reply()
+            if abs(after - before) <= self._options.tolerance_mm:
+                return f"{evidence}; {self.adapter.last} (it stands, position reads {after})"
+            if self.clock.now() > deadline:
+                raise self._error(f"the stage does not stop within {timeout_s:g} s", state="THE STAGE MAY STILL MOVE")
+            before = after
+
     def _wait_until_begun(self) -> None:
         """Wait until a motion is under way; raises InstrumentError if none begins."""
         deadline = self.clock.now() + _BEGINS_S
@@ -341,7 +358,7 @@ class NewportStage(Instrument):
         if not self._is_still():
             log.warning("%s: a motion left over from before is stopped", self.name)
             self._send_stop()
-            self._wait_until_still(self.clock.now(), _STOP_TIMEOUT_S, "the stage does not stop")
+            self._wait_for_rest(_STOP_TIMEOUT_S)
 
     def _settled(self, target_mm: float) -> float:
         """Get the position; a servo is given a moment to settle at its target."""

@@ -4,8 +4,8 @@ Commands end with CR LF and begin with the address; those for another one are pa
 lines. Only questions are answered, beginning with address and letters. What is wrong is kept for ``TE``, which clears
 it. After power-up the controller is NOT REFERENCED.
 
-UNVERIFIED: the words of ``VE``; the texts of ``TB``; that a question that is not allowed in a state is met by silence and an error; the
-time of a reset; that a motor that does not follow leaves the state NOT REFERENCED.
+UNVERIFIED: the words of ``VE``; the texts of ``TB``; that a question that is not allowed in a state is met by silence
+and an error; the time of a reset; that a motor that does not follow leaves the state NOT REFERENCED.
 """
 
 from __future__ import annotations

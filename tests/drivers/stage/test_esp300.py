@@ -141,7 +141,7 @@ def test_a_move_upwards_is_straight(stand):
     s = stand()
     sent = s.sent_since(lambda: s.driver.move_to(3.2))
     assert sent.startswith(b"1MO?\r1SN?\r1SN?\r1MD?\rTB?\r1TP\r1TP\r1PA3.2\r1MD?\r")
-    assert sent.endswith(b"1MD?\rTB?\r1MO?\r1SN?\r1SN?\r1TP\r1TP\r")
+    assert sent.endswith(b"1MD?\rTB?\r1TP\r1TP\r1MO?\r1SN?\r1SN?\r")
     assert sent.count(b"PA") == 1
     assert s.driver.position_mm == 3.2 and s.true_mm == pytest.approx(3.2, abs=0.0015)
 
