@@ -261,7 +261,7 @@ class Bench:
         return self._part(
             Slit,
             lambda: Slit(
-                cast(LinearStage, self._role("slit_far")), near, section(self.config.slit, "slit", self.config)
+                cast(LinearStage, self._role("slit_far")), near, section(self.config.slit, "slit", self.config), meter
             ),
         )
 

@@ -9,10 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.config.surroundings import SlitConfig
-from labctl.errors import InputError, LimitExceeded
-from labctl.roles import LinearStage
+from labctl.errors import InputError, LimitExceeded, NoPulse
+from labctl.quantities import EnergyReading
+from labctl.roles import EnergyMeter, LinearStage
 
 _NARROWEST_UM = 1.0
+_HEADROOM = 1.5
+_FAR_TOO_LARGE = 20.0
 
 
 class Slit:
@@ -21,12 +24,16 @@ class Slit:
     :param far: Blade that sets the end of the stripe.
     :param near: Blade that sets its beginning; None where the film's edge is the beginning.
     :param config: The table ``[slit]``.
+    :param meter: Energy meter behind the slit: tells whether the fluence stays the same while the stripe grows.
     """
 
-    def __init__(self, far: LinearStage, near: LinearStage | None, config: SlitConfig) -> None:
+    def __init__(
+        self, far: LinearStage, near: LinearStage | None, config: SlitConfig, meter: EnergyMeter | None = None
+    ) -> None:
         self.far = far
         self.near = near
         self.config = config
+        self.meter = meter
         self.edge_mm = config.edge_mm
         self.warnings: list[str] = []
 
@@ -36,6 +43,8 @@ class Slit:
             self.far = new
         if self.near is old:
             self.near = new
+        if self.meter is old:
+            self.meter = new
 
     @property
     def longest_um(self) -> float:
@@ -96,6 +105,23 @@ class Slit:
         reached_mm = self.far.move_to(self.edge_mm + (offset_um + length_um) * 1e-3)
         ends_um = (reached_mm - self.edge_mm) * 1e3
         return max(ends_um - begins_um, 0.0), begins_um
+
+    def read_energy(self, expected_j: float, pulses: int) -> EnergyReading | None:
+        """Measure the energy of the pulses behind the slit, shutter open.
+
+        None without a meter there, or where the slit lets too little through to trigger it.
+
+        :param expected_j: Energy that is expected at the meter, in J, for its range.
+        """
+        if self.meter is None:
+            return None
+        needed_j = min(expected_j * _HEADROOM, self.meter.largest_range_j)
+        if not needed_j <= self.meter.range_j <= _FAR_TOO_LARGE * needed_j:
+            self.meter.range_j = needed_j
+        try:
+            return self.meter.measure(pulses)
+        except NoPulse:
+            return None
 
     def _set_beginning(self, offset_um: float) -> float:
         config, near = self.config, self.near

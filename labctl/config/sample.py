@@ -49,6 +49,9 @@ class SampleTable(Table):
     expected_pl_nm: WavelengthNm | None = Field(alias="expected_pl", default=None)
     expected_ase_nm: WavelengthNm | None = Field(alias="expected_ase", default=None)
     expected_threshold_uj_cm2: FluenceUjCm2 | None = Field(alias="expected_threshold", default=None)
+    expected_gain_cm1: Annotated[float, InUnit("cm^-1", above=0, at_most=1e5, example="115 cm^-1")] | None = Field(
+        alias="expected_gain", default=None
+    )
     excitation: ExcitationConfig | None = None
     notes: LongText = ""
 
