@@ -193,7 +193,7 @@ class DC2200(Instrument):
         A lamp that shines goes on shining at the new brightness; one that is off stays off.
 
         Raises InputError for a brightness out of range or a lamp at constant current, InstrumentError if the device
-        refused or clamped it; the lamp is off then.
+        refused or clamped it, or stood otherwise than it was left; the lamp is off then.
         """
         if self._chosen.mode != "brightness":
             raise InputError(
@@ -214,7 +214,10 @@ class DC2200(Instrument):
                 self._set_up(self._value)
                 reached = self._line.number(f"{self._mode.header}?")
                 if was_on and not self.is_on:
-                    self._switch_on()
+                    raise self._line.error(
+                        "the lamp went out while its brightness was set: the LED driver was reset or set by hand",
+                        todo="switch the lamp on again; keep hands off the front panel during a run",
+                    )
             except InstrumentError as error:
                 error.state = self._state_after_switching_off()
                 raise

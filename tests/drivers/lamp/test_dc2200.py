@@ -143,6 +143,22 @@ def test_brightness_is_set_with_the_lamp_off_and_while_it_shines(stand, clock) -
     assert room.lamp.power_w(clock.now()) == pytest.approx(2 * dim, rel=0.01)
 
 
+def test_a_lamp_that_went_out_meanwhile_is_not_lit_again(stand, clock) -> None:
+    room, wire, lamp = stand(driver={"brightness_percent": 30.0})
+    lamp.switch_on()
+    reset = itertools.count()
+
+    def power_cycle_at_the_mode(t: float, data: bytes):
+        if data == b"CB\n" and next(reset) == 0:
+            wire.emulator.power_cycle(t)
+        return [(t, data)]
+
+    wire.damage_reply = power_cycle_at_the_mode
+    with pytest.raises(InstrumentError, match="went out while its brightness was set") as caught:
+        lamp.set_brightness(40.0)
+    assert caught.value.state == "the lamp is off" and not room.lamp.is_on(clock.now())
+
+
 @pytest.mark.parametrize("percent", [0.0, -1.0, 100.1, float("nan"), float("inf")])
 def test_senseless_brightness_is_refused_before_anything_is_sent(stand, percent) -> None:
     _, wire, lamp = stand()
@@ -440,3 +456,61 @@ def test_plain_pyvisa_in_a_process_of_its_own() -> None:
     assert refused == '-113,"Undefined header"' and taken == '0,"No error"'
     assert (lit, dark) == ("1", "0")
     assert float(current) == pytest.approx(5e-3, rel=0.01)
+
+
+def _spoil(kind: str, wire, lamp, clock, place: int) -> None:
+    """Spoil the reply to the exchange number ``place`` from now on, in one of the ways of the fault table."""
+    asked = itertools.count()
+
+    def damage(t: float, data: bytes):
+        if next(asked) != place:
+            return [(t, data)]
+        match kind:
+            case "lost":
+                return []
+            case "truncated":
+                return [(t, data[: len(data) // 2])]
+            case "garbled":
+                return [(t, b"\xb1" + data[1:])]
+            case "late":
+                return [(t + 1.5, data)]
+            case "reset":
+                wire.emulator.power_cycle(t)
+                return [(t, data)]
+            case _:
+                lamp.adapter.connection.close()
+                return []
+
+    wire.damage_reply = damage
+
+
+@pytest.mark.parametrize("kind", ["lost", "truncated", "garbled", "late", "reset", "disconnected"])
+@pytest.mark.parametrize("action", ["switch_on", "set_brightness", "switch_off", "make_safe"])
+def test_every_fault_at_every_exchange(stand, clock, kind, action) -> None:
+    """Whatever is spoilt: no lie about the light, a confirmed safe state after it, and a second try that succeeds."""
+    for place in range(40):
+        room, wire, lamp = stand(driver={"brightness_percent": 30.0})
+        if action != "switch_on":
+            lamp.switch_on()
+        wire.sent.clear()
+        _spoil(kind, wire, lamp, clock, place)
+        try:
+            steps = getattr(lamp, action)(*([50.0] if action == "set_brightness" else []))
+        except InstrumentError as error:
+            assert "MAY BE ON" in error.state or not wire.emulator.is_on or action == "switch_off"
+        else:
+            if action == "make_safe":
+                assert all(step.confirmed for step in steps)
+            # Whoever is switched off and on after the last look at it cannot be known to be.
+            assert wire.emulator.is_on == (action in ("switch_on", "set_brightness")) or kind == "reset"
+        spoilt = len([sent for sent in wire.sent if b"?" in sent]) > place
+        wire.damage_reply = lambda t, data: [(t, data)]
+        clock.sleep(3.0)
+        (step,) = lamp.make_safe()
+        assert step.confirmed and not wire.emulator.is_on and not room.lamp.is_on(clock.now())
+        lamp.set_brightness(30.0)
+        lamp.switch_on()
+        assert lamp.is_on and room.lamp.is_on(clock.now())
+        if not spoilt:
+            return
+    raise AssertionError("no end of exchanges")
