@@ -258,6 +258,7 @@ class Bench:
     def slit(self) -> Slit:
         """Get the slit that cuts the pumped stripe."""
         near = cast(LinearStage, self.instruments["slit_near"]) if "slit_near" in self.instruments else None
+        meter = cast(EnergyMeter | None, self.instruments.get("slit_meter"))
         return self._part(
             Slit,
             lambda: Slit(

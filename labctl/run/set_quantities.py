@@ -108,7 +108,8 @@ def set_quantities(plan: Plan, bench: BenchConfig, roles: Sequence[str] = ()) ->
 def _of_bench_file(bench: BenchConfig, roles: Sequence[str]) -> Iterator[SetQuantity]:
     if "detector" in roles and bench.spectrometer is not None:
         set_c = bench.spectrometer.temperature_c
-        yield SetQuantity(BENCH_FILE, "temperature_c", set_c, set_c, *_role_limit("temperature_c", bench))
+        limit = _role_limit("detector.temperature_c", bench)
+        yield SetQuantity(BENCH_FILE, "temperature_c", set_c, set_c, *limit)
 
 
 def _of_stage(stage: Stage, bench: BenchConfig) -> Iterator[SetQuantity]:
@@ -141,9 +142,15 @@ def _of_fluence(stage: str, low: float, high: float, bench: BenchConfig) -> Iter
 
 
 def _role_limit(name: str, bench: BenchConfig) -> tuple[float | None, float | None, str]:
-    """Get highest and lowest value that ``[limits.roles]`` allows for a quantity, and the key."""
-    words, unit = _split(name)
+    """Get highest and lowest value that ``[limits.roles]`` allows for a quantity, and the key.
+
+    :param name: E.g. ``exposure_s``, or ``heating_stage.temperature_c`` where several roles have such a quantity.
+    """
+    only, _, quantity = name.rpartition(".")
+    words, unit = _split(quantity)
     for role, bounds in bench.limits.roles.items() if bench.limits is not None else ():
+        if only not in ("", role):
+            continue
         setting = SETTINGS_OF_ROLES.get(role, {}).get(words)
         if setting is not None and setting.unit == unit and words in bounds:
             at_least, at_most = bounds[words].in_unit(unit)
