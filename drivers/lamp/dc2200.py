@@ -5,10 +5,11 @@ off, terminal, mode, value, output on; each is read back, and the error queue is
 constant current is misspelled in the instrument (``CCURENT``), and only so it is understood.
 
 UNVERIFIED, for the fact sheet has no source for it: the reply of ``SOURCE1:MODE?`` (a word or a number, both are
-taken) and of the other settings when they are asked; whether a change of mode switches the output off (it is off by
-then); what an open interlock or a missing head answers to ``OUTPUT1:STATE ON`` (the output is read back, and the
-current must flow); whether a tripped current limit stays tripped; that in brightness mode the current grows with the
-brightness. The query that names the LED head is not known by its header, so a missing head shows only by the current.
+taken) and of the other settings when they are asked; how fine the brightness (0.1 % is assumed) and the current (1 mA)
+can be set; whether a change of mode switches the output off (it is off by then); what an open interlock or a missing
+head answers to ``OUTPUT1:STATE ON`` (the output is read back, and the current must flow); whether a tripped current
+limit stays tripped; that in brightness mode the current grows with the brightness. The query that names the LED head is
+not known by its header, so a missing head shows only by the current.
 """
 
 from __future__ import annotations
@@ -49,17 +50,18 @@ _GO_DARK = "keep out of the light; switch the LED driver off at its mains switch
 
 @dataclass(frozen=True, slots=True)
 class _Mode:
-    """A mode of the source: how it is told, how it may be answered, where its value stands."""
+    """A mode of the source: how it is told, how it may be answered, where its value stands and how fine it is."""
 
     command: str
     replies: tuple[str, ...]
     header: str
     unit: str
+    step: float
 
 
 _MODES = {
-    "brightness": _Mode("CB", ("CB", "2"), "SOURCE1:CBRIGHTNESS:BRIGHTNESS", "%"),
-    "current": _Mode("CC", ("CC", "1"), "SOURCE1:CCURENT:CURRENT", "A"),
+    "brightness": _Mode("CB", ("CB", "2"), "SOURCE1:CBRIGHTNESS:BRIGHTNESS", "%", 0.1),
+    "current": _Mode("CC", ("CC", "1"), "SOURCE1:CCURENT:CURRENT", "A", 1e-3),
 }
 
 _PROTECTIONS = {
@@ -95,7 +97,7 @@ class DC2200(Instrument):
         :param mode: ``brightness``: constant brightness in percent; ``current``: constant current.
         :param brightness_percent: Brightness until another is set; without it none is assumed, and the lamp is not
             switched on before one was set.
-        :param current_a: The constant current, A; with ``mode = "current"`` only.
+        :param current_a: The constant current, A; with ``mode = "current"`` only. It counts as brightness 100 %.
         :param terminal: 1 the connector with 12 pins (10 A), 2 that with 4 (2 A).
         """
 
@@ -190,29 +192,25 @@ class DC2200(Instrument):
     def set_brightness(self, percent: float) -> float:
         """Control the brightness in percent of the largest, 0 < percent ≤ 100; returns the one read back.
 
-        A lamp that shines goes on shining at the new brightness; one that is off stays off.
+        At constant current it is the current, in percent of the one in the options. A lamp that shines goes on shining
+        at the new brightness; one that is off stays off.
 
-        Raises InputError for a brightness out of range or a lamp at constant current, InstrumentError if the device
-        refused or clamped it, or stood otherwise than it was left; the lamp is off then.
+        Raises InputError for a brightness out of range, InstrumentError if the device refused or clamped it, or stood
+        otherwise than it was left; the lamp is off then.
         """
-        if self._chosen.mode != "brightness":
-            raise InputError(
-                "the lamp runs at constant current: it has no brightness",
-                where=self.name,
-                todo='set mode = "brightness" in the options of the lamp',
-            )
         if not 0 < percent <= 100:
             raise InputError(
                 f"the lamp cannot shine at {percent!r} %",
                 where=self.name,
                 todo="give a brightness above 0, up to 100 %",
             )
+        full = self._chosen.current_a or 100.0
         with self.adapter.exclusive():
-            self._value = float(percent)
+            self._value = full * percent / 100
             try:
                 was_on = self.is_on
                 self._set_up(self._value)
-                reached = self._line.number(f"{self._mode.header}?")
+                reached = self._line.number(f"{self._mode.header}?") / full * 100
                 if was_on and not self.is_on:
                     raise self._line.error(
                         "the lamp went out while its brightness was set: the LED driver was reset or set by hand",
@@ -301,9 +299,9 @@ class DC2200(Instrument):
             if (found := self._line.ask(f"{_MODE}?").strip().upper()) not in self._mode.replies:
                 raise self._line.error(f"the LED driver stays in mode {found} instead of {self._mode.command}")
         header, unit = self._mode.header, self._mode.unit
-        if not math.isclose(self._line.number(f"{header}?"), value, rel_tol=1e-3):
+        if not math.isclose(self._line.number(f"{header}?"), value, rel_tol=1e-6):
             self._command(f"{header} {value:.6g}")
-            if not math.isclose(reached := self._line.number(f"{header}?"), value, rel_tol=1e-3):
+            if abs((reached := self._line.number(f"{header}?")) - value) > 0.51 * self._mode.step:
                 raise self._line.error(
                     f"the LED driver took {reached:g} {unit} instead of {value:g} {unit}",
                     todo=f"stay within its limit of {self.current_limit_a:g} A",
@@ -315,7 +313,8 @@ class DC2200(Instrument):
         self._require_nothing_tripped()
         if not is_on:
             raise self._line.error("the LED driver keeps its output off", todo="see whether an LED is connected")
-        expected_a = self._chosen.current_a or self.current_limit_a * (self._value or 0.0) / 100
+        value = self._value or 0.0
+        expected_a = value if self._mode.unit == "A" else self.current_limit_a * value / 100
         deadline = self.clock.now() + _SETTLE_S
         while (flows_a := self.current_a) < _FLOWS_FROM * expected_a:
             if self.clock.now() > deadline:

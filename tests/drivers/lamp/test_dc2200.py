@@ -119,8 +119,9 @@ def test_constant_current_by_its_misspelled_header(stand, clock) -> None:
     # A driver fresh from power-up is in mode CC already.
     assert told == [OFF, b"OUTPUT1:TERMINAL 2\n", b"SOURCE1:CCURENT:CURRENT 0.35\n", ON]
     assert room.lamp.is_on(clock.now()) and lamp.current_a == pytest.approx(0.35, rel=0.01)
-    with pytest.raises(InputError, match="constant current"):
-        lamp.set_brightness(50.0)
+    assert lamp.set_brightness(50.0) == 50.0
+    assert b"SOURCE1:CCURENT:CURRENT 0.175\n" in wire.sent
+    assert lamp.is_on and lamp.current_a == pytest.approx(0.175, rel=0.01)
 
 
 def test_a_lamp_that_shines_as_wanted_is_left_alone(stand) -> None:
