@@ -20,7 +20,8 @@ from labctl.transport.adapter import WireAdapter
 STAGES = {"esp300": (ESP300, ESP300Emulator), "smc100": (SMC100, SMC100Emulator)}
 FOR_GOOD = (Kind.DEAD, Kind.UNPLUGGED)
 NEVER = 10**9
-AWAY_MM = 0.003
+READ_MM, AWAY_MM = 1e-9, 0.003
+"""How far what is read may be from the target, and the carriage, which has backlash and luck."""
 
 
 class Trial:
@@ -57,9 +58,9 @@ class Trial:
         """Start, move up and down, read; whatever is returned must be true."""
         self.driver.start_up()
         for target_mm in (0.9, 0.6):
-            assert self.driver.move_to(target_mm) == pytest.approx(self.true_mm, abs=AWAY_MM)
+            assert self.driver.move_to(target_mm) == pytest.approx(target_mm, abs=READ_MM)
             assert self.true_mm == pytest.approx(target_mm, abs=AWAY_MM)
-        assert self.driver.position_mm == pytest.approx(self.true_mm, abs=AWAY_MM)
+        assert self.driver.position_mm == pytest.approx(target_mm, abs=READ_MM)
 
 
 def transactions(name: str) -> int:
@@ -68,11 +69,12 @@ def transactions(name: str) -> int:
     return trial.count
 
 
+@pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", STAGES)
-@pytest.mark.parametrize("kind", [kind for kind in Kind if kind is not Kind.DIGIT])
-def test_a_fault_gives_an_error_or_the_truth_and_the_stage_can_be_made_safe(name: str, kind: Kind) -> None:
+@pytest.mark.parametrize("kind", Kind)
+def test_a_fault_gives_an_error_or_the_truth_and_the_stage_can_be_made_safe(name: str, kind: Kind, stride: int) -> None:
     applied = failed = 0
-    for number in range(transactions(name)):
+    for number in range(0, transactions(name), stride):
         trial = Trial(name, kind, number)
         try:
             trial.use()
@@ -86,9 +88,10 @@ def test_a_fault_gives_an_error_or_the_truth_and_the_stage_can_be_made_safe(name
             before_mm = trial.true_mm
             trial.clock.sleep(5.0)
             assert trial.true_mm == before_mm
-    assert applied > 10 and (failed > 0 or kind is Kind.LOST)
+    assert applied > 5 and (failed > 0 or kind is Kind.DIGIT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", STAGES)
 @pytest.mark.parametrize("kind", [Kind.SILENCE, Kind.LATE, Kind.GARBLED, Kind.TRUNCATED, Kind.BYTE_LOST, Kind.LOST])
 def test_after_a_fault_another_try_goes_well(name: str, kind: Kind) -> None:
