@@ -126,7 +126,7 @@ class IKAHotplate(Instrument):
         self._watchdog_s = WATCHDOG_S[0]
 
     def start_up(self) -> None:
-        """Switch the heater off if it was left on, and cancel a watchdog of mode 2.
+        """Switch the heater off if it was left on; cancel a watchdog of mode 2 and write what it falls back to.
 
         In its operating mode B a plate heats again as soon as it has power.
         """
@@ -136,6 +136,7 @@ class IKAHotplate(Instrument):
             self.switch_off()
         if self._chosen.watchdog == 2:
             self._cancel_watchdog()
+            self._write_fall_back()
 
     def identify(self) -> Identity:
         """Get vendor and the name that the plate gives itself; it tells no serial number.
@@ -259,8 +260,7 @@ class IKAHotplate(Instrument):
         shortest_s, longest_s = WATCHDOG_S
         self._watchdog_s = min(max(math.ceil(timeout_s), shortest_s), longest_s)
         if self._chosen.watchdog == 2:
-            self._echo("OUT_SP_12", self._chosen.fall_back_c, "see `fall_back_c` in the options")
-            self._echo("OUT_SP_42", 0, "its stirrer would go on after the watchdog has acted")
+            self._write_fall_back()
         self._feed_watchdog()
         return float(self._watchdog_s)
 
@@ -442,6 +442,10 @@ class IKAHotplate(Instrument):
         except InstrumentError as error:
             return f"{_UNPLUG} ({error.what})"
         return "the heater is off"
+
+    def _write_fall_back(self) -> None:
+        self._echo("OUT_SP_12", self._chosen.fall_back_c, "see `fall_back_c` in the options")
+        self._echo("OUT_SP_42", 0, "its stirrer would go on after the watchdog has acted")
 
     def _feed_watchdog(self) -> None:
         self._echo(f"OUT_WD{self._chosen.watchdog}", self._watchdog_s, "the heater would stay on if the run hangs")

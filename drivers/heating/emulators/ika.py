@@ -6,7 +6,7 @@ moment of the fall-back on, whether or not anybody speaks to the plate again.
 
 UNVERIFIED, or made up: all that the driver names; that a plate that has tripped still answers; that after watchdog 2
 has acted set-points are not taken before ``OUT_WD2@0``; that values out of range are ignored; that ``RESET`` leaves the
-watchdog alone; what the probe reads when it is unplugged.
+watchdog alone; the fall-back of watchdog 2 after power-on; what the probe reads when it is unplugged.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ _HIGHEST_RPM = {"RCT digital": 1500.0, "RCT basic": 1500.0, "RET control-visc": 
 _LOWEST_RPM = 50.0
 _WATCHDOG_S = range(20, 1501)
 _BACK_TO_BACK_S = 0.4
+_FACTORY_FALL_BACK_C, _FACTORY_FALL_BACK_RPM = 60.0, 100.0
 _SETTING = re.compile(r"OUT_SP_([0-9]+) +(-?[0-9]+(?:\.[0-9]+)?)")
 _SAFETY_VALUE = re.compile(r"OUT_SP_(12|42)[@ ] *(-?[0-9]+(?:\.[0-9]+)?)")
 _WATCHDOG = re.compile(r"OUT_WD([12])@ *([0-9]+)")
@@ -114,7 +115,7 @@ class IKAEmulator:
         self._device_name = self.options.device_name or _NAMES[self.options.model]
         self._setpoint_c = self.options.front_panel_c
         self._speed_rpm = self.options.speed_rpm
-        self._fall_back_c, self._fall_back_rpm = 0.0, 0.0
+        self._fall_back_c, self._fall_back_rpm = _FACTORY_FALL_BACK_C, _FACTORY_FALL_BACK_RPM
         self._just_powered = True
         self._taken_s = -math.inf
         self._watchdog_mode = self.options.watchdog_mode
@@ -163,6 +164,7 @@ class IKAEmulator:
             self.heats = self.stirs = False
             self._setpoint_c = self.options.front_panel_c
         self._just_powered = True
+        self._fall_back_c, self._fall_back_rpm = _FACTORY_FALL_BACK_C, _FACTORY_FALL_BACK_RPM
         self._expires_s = math.inf
         self._input, self._unsent = LineBuffer(b"\r\n"), b""
         self._show(t)

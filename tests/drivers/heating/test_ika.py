@@ -340,6 +340,17 @@ def test_a_plate_that_lost_its_power_is_noticed(stand, clock):
     assert plate.temperature_c == pytest.approx(25.0, abs=1.0)
 
 
+def test_after_a_power_cycle_the_watchdog_falls_back_as_before(stand, clock):
+    laboratory, wire, plate = stand()
+    plate.arm(60.0)
+    wire.emulator.power_cycle(clock.now())
+    plate.start_up()
+    heat(plate)
+    plate.feed()
+    clock.sleep(61.0)
+    assert not laboratory.thermal.is_controlled(clock.now())
+
+
 def test_the_watchdog_is_armed_fed_and_cancelled(stand, clock):
     laboratory, wire, plate = stand()
     assert plate.arm(60.0) == 60.0
