@@ -53,6 +53,7 @@ class Thermostat:
         self.gauge = gauge
         self.warnings: list[str] = []
         self._log: list[TemperatureReading] = []
+        self._pressure_mbar: float | None = None
 
     def replace(self, old: object, new: Any) -> None:
         """Use another object for an instrument that was connected anew."""
@@ -79,11 +80,14 @@ class Thermostat:
     def require_vacuum(self) -> float | None:
         """Measure the pressure in mbar where the bench asks for vacuum; raises InstrumentError if it is too high.
 
-        None where no vacuum is needed.
+        None where no vacuum is needed. A gauge that is read by hand is read once: nobody stands beside it all night.
         """
         limit_mbar = self.config.vacuum_below_mbar
         if limit_mbar is None or self.gauge is None:
             return None
+        by_hand = getattr(getattr(self.gauge, "LINK", None), "by_hand", False)
+        if by_hand and self._pressure_mbar is not None:
+            return self._pressure_mbar
         pressure_mbar = self.gauge.pressure_mbar
         # Written like this a pressure that is not a number is too high as well.
         if not pressure_mbar <= limit_mbar:
@@ -93,6 +97,7 @@ class Thermostat:
                 state="the heating stage was not switched on",
                 todo="pump down; look for a leak",
             )
+        self._pressure_mbar = pressure_mbar
         return pressure_mbar
 
     def begin(self, temperature_c: float) -> None:

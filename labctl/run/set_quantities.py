@@ -16,7 +16,17 @@ _FLUENCE = "fluence_uj_cm2"
 _ANGLE = "angle_deg"
 BENCH_FILE = "bench file"
 """Stands in place of a stage for what the bench file states and every stage keeps."""
-_UNITS = {"uj_cm2": "uJ/cm^2", "uj": "uJ", "mw": "mW", "deg": "deg", "nm": "nm", "c": "degC", "s": "s"}
+_UNITS = {
+    "uj_cm2": "uJ/cm^2",
+    "uj": "uJ",
+    "mw": "mW",
+    "deg": "deg",
+    "nm": "nm",
+    "um": "um",
+    "mm": "mm",
+    "c": "degC",
+    "s": "s",
+}
 
 
 @dataclass(frozen=True)
@@ -159,6 +169,7 @@ def _role_limit(name: str, bench: BenchConfig) -> tuple[float | None, float | No
 
 
 def _split(name: str) -> tuple[str, str]:
+    name = name.replace(".", " ")
     for suffix, unit in _UNITS.items():
         if name.endswith(f"_{suffix}"):
             return name.removesuffix(f"_{suffix}").replace("_", " "), unit
