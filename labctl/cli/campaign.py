@@ -11,7 +11,8 @@ from labctl.cli.output import print_json, say, say_unconfirmed, show, show_table
 from labctl.cli.progress import RunProgress
 from labctl.config.campaign import load_campaign
 from labctl.run import front
-from labctl.run.queue import StopAsked, run_queue
+from labctl.run.queue import run_queue
+from labctl.run.queue_work import StopAsked
 
 _LOOK_S = 0.1
 

@@ -1,62 +1,29 @@
 """What a campaign has done: a file of JSON lines beside its runs, each synced before the queue goes on.
 
-Each line has an ``event``: ``queue`` when the campaign begins; ``begun``, ``named`` (the run has a file), ``ended`` and
-``passed`` (the queue goes on beyond it) for its runs. Lines are only ever added; a campaign that is begun anew writes
-another ``queue`` and counts from there. The last line may be torn, by a power failure say: nobody acted on it.
+Each line has an ``event``: ``queue`` when the campaign begins and ``resumed`` when it goes on; ``begun``, ``named``
+(the run has a file), ``ended``, ``skipped`` and ``passed`` (the queue goes on beyond it) for its runs; ``waiting`` and
+``over`` for the queue. Lines are only ever added; a campaign that is begun anew writes another ``queue`` and counts
+from there. The last line may be torn, by a power failure say: nobody acted on it.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from labctl.clock import RealClock
 from labctl.errors import InputError, StorageError
+from labctl.run.dependencies import Resolved, compact_results
+from labctl.run.queue_history import MAX_BYTES, SUFFIX, History, Round, take_lines, unreadable
 from labctl.store.durable import sync_directory
 from labctl.store.ownership import OwnerLock, is_owned, owner_of
 
-MAX_BYTES = 100_000_000
-
-
-@dataclass
-class RunState:
-    """How far one run of the queue is.
-
-    :param request: What it was begun with, as data.
-    :param attempts: How often it was begun.
-    :param run: Path of its file, as soon as it has one.
-    :param status: How it ended: ``finished``, ``aborted``, ``failed``, ``crashed``, ``refused``; empty before that.
-    :param passed: Whether the queue went on beyond it though it did not finish.
-    """
-
-    request: dict[str, Any]
-    attempts: int = 0
-    run: str = ""
-    status: str = ""
-    safe_state: str = ""
-    exit: int | None = None
-    passed: bool = False
-
-    @property
-    def done(self) -> bool:
-        """Get whether nothing of it is left to do: it was measured, or passed over."""
-        return self.status == "finished" or self.passed
-
-
-@dataclass
-class Round:
-    """One time that the campaign was begun: its options, and its runs by number."""
-
-    options: dict[str, Any]
-    runs: dict[int, RunState] = field(default_factory=dict)
-    unconfirmed: bool = False
-    """Whether the last run left the bench in a state that nobody has confirmed."""
+_MOST_WARNINGS = 20
 
 
 class QueueState:
@@ -68,9 +35,16 @@ class QueueState:
     """
 
     def __init__(self, folder: Path, stem: str) -> None:
-        self.path = folder / f"{stem}.campaign.jsonl"
-        self._lock = OwnerLock(folder / f".{stem}.campaign.lock")
-        self.round: Round | None = None
+        self.path = folder / f"{stem}{SUFFIX}"
+        self.history = History()
+        self.clock_s: Callable[[], float | None] = lambda: None
+        """Gets the time of a virtual campaign, which every line then has."""
+        self._lock = OwnerLock(lock_of(self.path))
+
+    @property
+    def round(self) -> Round | None:
+        """Get the present round; None if the campaign was never begun."""
+        return self.history.round
 
     def __enter__(self) -> QueueState:
         with _storing(self.path, "nothing was started"):
@@ -101,21 +75,55 @@ class QueueState:
             ) from None
 
     def begin(self, **options: Any) -> None:
-        """Begin the campaign anew; what was done before counts no more."""
+        """Begin the campaign anew; what was done before counts no more.
+
+        :param options: ``campaign``, ``file``, ``runs``, ``seed``, ``virtual_time``, and ``plan``, what there is to do.
+        """
         self._append({"event": "queue", **options})
 
-    def begun(self, number: int, request: dict[str, Any]) -> None:
-        """Note that a run begins."""
-        self._append({"event": "begun", "number": number, "request": request})
+    def resumed(self, plan: Sequence[dict[str, Any]]) -> None:
+        """Note that the campaign goes on, and what there is to do by the file as it is now."""
+        self._append({"event": "resumed", "plan": list(plan)})
+
+    def begun(
+        self, number: int, request: dict[str, Any], asked: dict[str, Any], resolved: Sequence[Resolved] = ()
+    ) -> None:
+        """Note that a run begins: with which request, what the file asks for, and what was taken from earlier runs."""
+        entry = {"event": "begun", "number": number, "request": request, "asked": asked}
+        taken = [{"parameter": one.parameter, "value": one.value, "origin": dict(one.origin)} for one in resolved]
+        self._append({**entry, **({"resolved": taken} if taken else {})})
 
     def named(self, number: int, run: str) -> None:
         """Note where the file of a run is."""
         self._append({"event": "named", "number": number, "run": run})
 
-    def ended(self, number: int, outcome: dict[str, Any]) -> None:
-        """Note how a run ended: ``run``, ``status``, ``safe_state`` and ``exit`` of its outcome."""
-        kept = {key: outcome.get(key) for key in ("run", "status", "safe_state", "exit")}
-        self._append({"event": "ended", "number": number, **kept})
+    def ended(self, number: int, outcome: dict[str, Any], due_s: float | None = None) -> None:
+        """Note how a run ended: what its outcome says that is needed later.
+
+        :param due_s: Unix time of its next point, if it waits for that.
+        """
+        entry = {key: outcome.get(key) for key in ("run", "status", "safe_state", "exit")}
+        kept = {key: outcome[key] for key in ("points", "files", "simulated") if outcome.get(key)}
+        if results := compact_results(outcome.get("result")):
+            kept["result"] = results
+        if warnings := list(outcome.get("warnings") or []):
+            kept["warnings"] = warnings[:_MOST_WARNINGS]
+        if outcome.get("error"):
+            kept["error"] = str(outcome["error"].get("what", ""))
+        due = {} if due_s is None else {"due_s": due_s}
+        self._append({"event": "ended", "number": number, **entry, **due, "kept": kept})
+
+    def skipped(self, number: int, why: str) -> None:
+        """Note that a run is not begun at all, and why."""
+        self._append({"event": "skipped", "number": number, "why": why})
+
+    def waiting(self, until_s: float, why: str, number: int) -> None:
+        """Note until when the queue waits before it goes on with a run, and why."""
+        self._append({"event": "waiting", "until_s": until_s, "why": why, "number": number})
+
+    def over(self, status: str, todo: str, report: str) -> None:
+        """Note that the queue has ended, and how."""
+        self._append({"event": "over", "status": status, "todo": todo, "report": report})
 
     def passed(self, number: int) -> None:
         """Note that the queue goes on beyond a run that did not finish."""
@@ -128,6 +136,8 @@ class QueueState:
     def _append(self, entry: dict[str, Any]) -> None:
         """Write one line and wait until it is on the disk."""
         entry = {**entry, "at": datetime.fromtimestamp(RealClock().wall(), UTC).isoformat(timespec="milliseconds")}
+        if (clock_s := self.clock_s()) is not None:
+            entry["clock_s"] = clock_s
         line = json.dumps(entry, default=str).encode() + b"\n"
         with _storing(self.path, "the queue has ended; the runs themselves are kept"):
             new = not self.path.exists()
@@ -137,7 +147,7 @@ class QueueState:
                 os.fsync(file.fileno())
             if new:
                 sync_directory(self.path.parent)
-        self._take(entry)
+        self.history.take(entry)
 
     def _read(self) -> None:
         """Read what is there; cut off a torn last line, on which nobody acted."""
@@ -150,51 +160,13 @@ class QueueState:
                 file.truncate(whole)
                 os.fsync(file.fileno())
         if len(content) > MAX_BYTES:
-            raise self._unreadable(None, f"more than {MAX_BYTES} bytes")
-        for number, line in enumerate(content[:whole].splitlines(), start=1):
-            try:
-                self._take(json.loads(line))
-            except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-                raise self._unreadable(number, f"{type(error).__name__}: {error}") from error
+            raise unreadable(self.path, None, f"more than {MAX_BYTES} bytes")
+        self.history = take_lines(content[:whole], self.path)
 
-    def _unreadable(self, line: int | None, why: str) -> InputError:
-        place = f"{self.path}:{line}" if line else str(self.path)
-        return InputError(
-            f"what the campaign has done cannot be read: {why}",
-            where=place,
-            state="nothing was started; the runs are not touched",
-            todo="move that file away and begin anew, or name another folder with --out",
-        )
 
-    def _take(self, entry: dict[str, Any]) -> None:
-        event = entry["event"]
-        if event == "queue":
-            self.round = Round({key: value for key, value in entry.items() if key not in ("event", "at")})
-            return
-        if self.round is None:
-            raise ValueError("a run before the queue has begun")
-        if event == "made_safe":
-            self.round.unconfirmed = entry["state"] == "unconfirmed"
-            return
-        number = int(entry["number"])
-        if event == "begun":
-            state = self.round.runs.setdefault(number, RunState({}))
-            state.request, state.attempts = dict(entry["request"]), state.attempts + 1
-            state.run = str(state.request.get("resume") or "")
-            state.status, state.safe_state, state.exit = "", "", None
-            return
-        state = self.round.runs[number]
-        if event == "named":
-            state.run = str(entry["run"])
-        elif event == "ended":
-            state.run = str(entry["run"] or state.run)
-            state.status, state.safe_state = str(entry["status"]), str(entry["safe_state"])
-            state.exit = int(entry["exit"])
-            self.round.unconfirmed = state.exit == 4
-        elif event == "passed":
-            state.passed = True
-        else:
-            raise ValueError(f"{event!r} is nothing that a campaign does")
+def lock_of(path: Path) -> Path:
+    """Get the file whose lock tells that a campaign is at work, given its state file."""
+    return path.with_name(f".{path.name.removesuffix(SUFFIX)}.campaign.lock")
 
 
 @contextmanager

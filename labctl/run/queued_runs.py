@@ -1,23 +1,23 @@
-"""The runs of a campaign, made from its file, and all that is wrong with any of them before the first one starts."""
+"""The runs of a campaign, made from its file: for each sample, at each place, each repetition, with what they need."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import product
+from pathlib import Path
 from typing import Any
 
-from labctl.config.bench import load_bench
 from labctl.config.campaign import MAX_SEED, CampaignConfig, OnFailure, RunTable
-from labctl.config.fault import as_toml, nearest_name
-from labctl.config.sample import load_sample
+from labctl.config.fault import Fault, as_toml, nearest_name
+from labctl.config.from_result import FROM
 from labctl.config.toml_lines import Path as KeyPath
-from labctl.config.toml_lines import dotted
-from labctl.errors import ConfigError, InputError, LabctlError, Problem
-from labctl.installed import entry_points
-from labctl.run.preflight import Preflight, preflight
-from labctl.run.procedure import SweepProcedure
-from labctl.run.request import PROCEDURES, PreparedRun, RunRequest, prepare, procedure_class
+from labctl.errors import InputError, LabctlError
+from labctl.run.dependencies import Reference, parameter_of
+from labctl.run.request import RunRequest
+
+_PLACE = "place"
+"""The parameter of a procedure that says where on the sample it measures."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,18 @@ class QueuedRun:
 
     :param number: Its place in the queue, from 1; repetitions count.
     :param name: What it is called in messages.
-    :param request: What to run.
+    :param request: What to run; without the parameters of :attr:`references`.
     :param on_failure: What to do if it does not finish.
     :param table: Which ``[[run]]`` of the file it comes from, from 0.
+    :param repetition: Which one of that table for its sample and place, from 0.
+    :param retries: How often it is tried again, each time after ``retry_wait_s``.
+    :param references: Parameters that take their value from earlier runs.
+    :param after: Numbers of runs that must have finished.
+    :param quiet_wait: Whether it does not begin in the quiet hours.
+    :param group: Name of the group in which it takes turns; None if it does not.
+    :param leave_s: How far away its next point must be for others to have the bench, in s.
+    :param fill: Whether it may be run earlier while others wait.
+    :param broken: What the file says of earlier runs that are not there: key, found, allowed, nearest.
     """
 
     number: int
@@ -36,6 +45,36 @@ class QueuedRun:
     request: RunRequest
     on_failure: OnFailure
     table: int
+    repetition: int = 0
+    retries: int = 0
+    retry_wait_s: float = 0.0
+    references: Mapping[str, Reference] = field(default_factory=dict)
+    after: tuple[int, ...] = ()
+    quiet_wait: bool = False
+    group: str | None = None
+    leave_s: float | None = None
+    fill: bool = False
+    broken: tuple[tuple[KeyPath, str, str, str | None], ...] = ()
+
+    @property
+    def needs(self) -> frozenset[int]:
+        """Get the numbers of the runs that must be over before it."""
+        return frozenset((*self.after, *(reference.number for reference in self.references.values())))
+
+    def asked(self) -> dict[str, Any]:
+        """Get what the file asks for, as data: what must not change once the run was begun."""
+        request = self.request.model_dump(mode="json")
+        asked = {key: request.get(key) for key in WHAT}
+        if self.references:
+            asked["references"] = {
+                name: {**reference.source.model_dump(mode="json", by_alias=True), "number": reference.number}
+                for name, reference in self.references.items()
+            }
+        return asked
+
+
+WHAT = ("procedure", "parameters", "bench", "sample", "spot", "seed", "virtual_time")
+"""What a request says of the measurement itself."""
 
 
 def queued_runs(campaign: CampaignConfig, *, out: str, seed: int = 0, virtual_time: bool = False) -> list[QueuedRun]:
@@ -47,20 +86,12 @@ def queued_runs(campaign: CampaignConfig, *, out: str, seed: int = 0, virtual_ti
     """
     runs: list[QueuedRun] = []
     for table, entry in enumerate(campaign.runs):
-        for repetition in range(entry.repeat):
-            first = seed + len(runs) if entry.seed is None else entry.seed + repetition
-            request = RunRequest(
-                procedure=entry.procedure,
-                parameters=entry.parameters.data,
-                bench=campaign.place("benches", entry.bench),
-                sample=None if entry.sample is None else campaign.place("samples", entry.sample),
-                out=out,
-                spot=entry.spot,
-                seed=first % (MAX_SEED + 1),
-                virtual_time=virtual_time,
-            )
-            name = _name(entry, repetition)
-            runs.append(QueuedRun(len(runs) + 1, name, request, entry.on_failure or campaign.on_failure, table))
+        runs += _runs_of(campaign, table, entry, out, seed, len(runs), virtual_time)
+    if campaign.order == "sample":
+        runs = _by_sample(campaign, runs)
+    runs = [replace(run, number=number) for number, run in enumerate(runs, start=1)]
+    names = _Names(campaign, runs)
+    runs = [_linked(run, campaign.runs[run.table], names) for run in runs]
     try:
         for run in runs:
             run.request.model_dump_json()
@@ -69,124 +100,135 @@ def queued_runs(campaign: CampaignConfig, *, out: str, seed: int = 0, virtual_ti
     return runs
 
 
-def _name(entry: RunTable, repetition: int) -> str:
-    name = entry.name or " ".join(part for part in (entry.procedure, entry.sample or entry.bench) if part)
+def _runs_of(
+    campaign: CampaignConfig, table: int, entry: RunTable, out: str, seed: int, before: int, virtual_time: bool
+) -> Iterator[QueuedRun]:
+    """Give the runs of one table: for each sample, at each place, each repetition."""
+    samples: Sequence[str | None] = entry.samples or (entry.sample,)
+    places = entry.positions or (entry.spot,)
+    has_place = entry.positions is not None and _has_place(entry.procedure)
+    values = entry.values()
+    for index, (sample, place, repetition) in enumerate(product(samples, places, range(entry.repeat))):
+        first = seed + before + index if entry.seed is None else entry.seed + index
+        request = RunRequest(
+            procedure=entry.procedure,
+            parameters={**values, _PLACE: place} if has_place else values,
+            bench=campaign.place("benches", entry.bench),
+            sample=None if sample is None else campaign.place("samples", sample),
+            out=out,
+            spot=place,
+            seed=first % (MAX_SEED + 1),
+            virtual_time=virtual_time,
+        )
+        yield QueuedRun(
+            index,
+            _name(entry, sample, place, repetition),
+            request,
+            entry.on_failure or campaign.on_failure,
+            table,
+            repetition,
+            retries=campaign.retries if entry.retries is None else entry.retries,
+            retry_wait_s=campaign.retry_wait_s if entry.retry_wait_s is None else entry.retry_wait_s,
+            quiet_wait=entry.quiet == "wait",
+            group=entry.interleave,
+            leave_s=entry.leave_if_idle_s,
+            fill=entry.fill,
+        )
+
+
+def _has_place(procedure: str) -> bool:
+    try:
+        return parameter_of(procedure, _PLACE) is not None
+    except LabctlError:  # said with all that is wrong with the run
+        return False
+
+
+def _name(entry: RunTable, sample: str | None, place: str, repetition: int) -> str:
+    name = entry.name or " ".join(part for part in (entry.procedure, sample or entry.bench) if part)
+    parts = [name]
+    if entry.samples is not None and sample is not None and entry.name:
+        stems = [Path(one).stem for one in entry.samples]
+        parts.append(Path(sample).stem if stems.count(Path(sample).stem) == 1 else sample)
+    if entry.positions is not None:
+        parts.append(place)
+    name = ", ".join(parts)
     return f"{name} ({repetition + 1} of {entry.repeat})" if entry.repeat > 1 else name
 
 
-def check_runs(campaign: CampaignConfig, runs: Sequence[QueuedRun], begun: Container[int] = ()) -> None:
-    """Read and check everything that every run needs, limits and disk included, before anything is opened.
+def _by_sample(campaign: CampaignConfig, runs: Sequence[QueuedRun]) -> list[QueuedRun]:
+    """Get the runs with tables of several samples, where such tables follow one another, taken sample by sample."""
+    ordered: list[QueuedRun] = []
+    block: list[QueuedRun] = []
 
-    Repetitions of a run differ in their seed alone and are checked once. Dose and disk are summed over all runs.
+    def close() -> None:
+        ranks = {sample: rank for rank, sample in enumerate(dict.fromkeys(run.request.sample for run in block))}
+        ordered.extend(sorted(block, key=lambda run: ranks[run.request.sample]))
+        block.clear()
 
-    :param runs: What is still to be done.
-    :param begun: Numbers of runs that were begun: what is left of them is planned from their journal, not here.
-    :raises ConfigError: every fault of every run, each with the file and line where it stands.
-    """
-    problems: list[Problem] = []
-    sums = _Sums()
-    times = Counter(run.table for run in runs if run.number not in begun)
-    first = {run.table: run for run in reversed(runs) if run.number not in begun}
-    started = {run.table: run for run in runs if run.number in begun and run.table not in first}
-    for table, run in sorted({**started, **first}.items()):
-        check = _Check(campaign, run, only_read=table in started)
-        problems += check.problems()
-        if check.planned is not None and check.prepared is not None:
-            for key, found, allowed in sums.add(check.prepared, check.planned, times[table]):
-                problems.append(check.problem(key, found, allowed))
-    if problems:
-        raise ConfigError(list(dict.fromkeys(problems)), todo="correct the lines named above; nothing was started")
-
-
-class _Sums:
-    """What all runs together ask of the sample's spots and of the disk."""
-
-    def __init__(self) -> None:
-        self._dose_j_cm2: dict[tuple[str, str], float] = {}
-        self._disk_mb = 0.0
-
-    def add(self, prepared: PreparedRun, planned: Preflight, times: int) -> Iterator[tuple[str, str, str]]:
-        """Add a run that is done some times; give key, finding and bound where all of them are too much."""
-        if prepared.sample is not None and not prepared.simulated:
-            spot = (prepared.sample.sample.name, prepared.request.spot)
-            before = self._dose_j_cm2.get(spot, planned.spot_dose_j_cm2)
-            dose = self._dose_j_cm2[spot] = before + times * planned.plan.dose_j_cm2
-            limit = planned.dose_limit_j_cm2
-            if limit is not None and dose > limit and not planned.refusals and planned.plan.dose_j_cm2 > 0:
-                found = f"a spot that would have received {dose:.3g} J/cm^2 by then, the runs before it counted"
-                yield "spot", found, f"at most {limit:.3g} J/cm^2 (limits.dose_per_spot); use a fresh spot"
-        self._disk_mb += times * planned.disk_need_mb
-        free_mb = planned.disk_free_mb - planned.disk_reserve_mb
-        if self._disk_mb > free_mb and not planned.refusals:
-            found = f"runs that may need {self._disk_mb:.0f} MB by then, those before it counted"
-            yield "", found, f"at most {free_mb:.0f} MB, which the disk has beyond limits.disk_reserve"
-
-
-class _Check:
-    """Finds what is wrong with one run and says where in the files that stands."""
-
-    def __init__(self, campaign: CampaignConfig, run: QueuedRun, *, only_read: bool) -> None:
-        self._campaign = campaign
-        self._run = run
-        self._only_read = only_read
-        self._found: list[Problem] = []
-        self.prepared: PreparedRun | None = None
-        self.planned: Preflight | None = None
-
-    def problems(self) -> list[Problem]:
-        request = self._run.request
-        procedure = self._procedure()
-        self._try("bench", lambda: load_bench(request.bench))
-        if request.sample is not None:
-            sample = request.sample
-            self._try("sample", lambda: load_sample(sample))
-        if not self._found and not self._only_read:
-            self._try("", lambda: self._check_whole(procedure))
-        return self._found
-
-    def _procedure(self) -> SweepProcedure | None:
-        request = self._run.request
-        names = sorted(entry.name for entry in entry_points(group=PROCEDURES))
-        if request.procedure.replace("_", "-") not in names:
-            near = nearest_name(request.procedure, names)
-            self._add("procedure", f"{as_toml(request.procedure)}, an unknown procedure", ", ".join(names), near)
-            return None
-        found: list[SweepProcedure] = []
-        self._try("procedure", lambda: found.append(procedure_class(request.procedure)(**request.parameters)))
-        return found[0] if found else None
-
-    def _check_whole(self, procedure: SweepProcedure | None) -> None:
-        self.prepared = prepare(self._run.request, procedure)
-        self.planned = preflight(self.prepared)
-        for reason in self.planned.refusals:
-            self._add("", f"a run that the preflight refuses ({reason})", "a run within the limits of its bench")
-
-    def _try(self, key: str, check: Callable[[], Any]) -> None:
-        """Run one check and place what it finds at a key of this run, unless it stands in a file of its own."""
-        try:
-            check()
-        except ConfigError as error:
-            self._found += [self._placed(key, problem) for problem in error.problems]
-        except LabctlError as error:
-            where = f" ({error.where})" if error.where else ""
-            self._add(key, f"what cannot be carried out: {error.what}{where}", error.todo or "a run that can be")
-
-    def _placed(self, key: str, problem: Problem) -> Problem:
-        path: KeyPath = ("run", self._run.table)
-        if problem.file == "parameters":
-            path = (*path, "parameters", problem.key)
-        elif problem.line is None:
-            path = (*path, key) if key else path
+    for run in runs:
+        if campaign.runs[run.table].samples is None:
+            close()
+            ordered.append(run)
         else:
-            return problem
-        line = self._campaign.line_of(path)
-        return Problem(self._campaign.file, line, dotted(path), problem.found, problem.allowed, problem.nearest)
+            block.append(run)
+    close()
+    return ordered
 
-    def _add(self, key: str, found: str, allowed: str, nearest: str | None = None) -> None:
-        self._found.append(self.problem(key, found, allowed, nearest))
 
-    def problem(self, key: str, found: str, allowed: str, nearest: str | None = None) -> Problem:
-        """Place a fault at a key of this run; at the run itself if the key is empty."""
-        path: KeyPath = ("run", self._run.table, *([key] if key else []))
-        line = self._campaign.line_of(path)
-        return Problem(self._campaign.file, line, dotted(path), found, allowed, nearest)
+class _Names:
+    """Finds the run that a name in a campaign file means, seen from another run."""
+
+    def __init__(self, campaign: CampaignConfig, runs: Sequence[QueuedRun]) -> None:
+        self._tables = campaign.runs
+        self._by_name: dict[str, list[QueuedRun]] = {}
+        for run in runs:
+            table = campaign.runs[run.table].name
+            for name in {run.name, *([table] if table else [])}:
+                self._by_name.setdefault(name, []).append(run)
+
+    def runs(self, name: str, seen_from: QueuedRun) -> list[QueuedRun]:
+        """Get the runs of that name: those for the same sample and place, where there are several.
+
+        :raises Fault: there is none, or it comes later.
+        """
+        found = self._by_name.get(name)
+        if not found:
+            near = nearest_name(name, self._by_name)
+            raise Fault(f"{as_toml(name)}, no run of this campaign", "the name of an earlier run", nearest=near)
+        for same in (lambda run: run.request.sample, lambda run: run.request.spot):
+            alike = [run for run in found if same(run) == same(seen_from)]
+            found = alike or found
+        if any(run.number >= seen_from.number for run in found):
+            raise Fault(f"{as_toml(name)}, which is not run before {as_toml(seen_from.name)}", "an earlier run")
+        return found
+
+    def run(self, name: str, seen_from: QueuedRun) -> QueuedRun:
+        """Get the one run of that name; of repetitions the one that corresponds, else the last.
+
+        :raises Fault: as :meth:`runs`, or it is not clear which of several is meant.
+        """
+        found = self.runs(name, seen_from)
+        if len({(run.table, run.request.sample, run.request.spot) for run in found}) > 1:
+            names = ", ".join(as_toml(run.name) for run in found[:5])
+            raise Fault(f"{as_toml(name)}, which may be any of {len(found)} runs", f"one of {names}")
+        if len(found) == self._tables[seen_from.table].repeat:
+            return next((run for run in found if run.repetition == seen_from.repetition), found[-1])
+        return found[-1]
+
+
+def _linked(run: QueuedRun, entry: RunTable, names: _Names) -> QueuedRun:
+    """Get a run with the runs that it names; what is not there is noted."""
+    broken: list[tuple[KeyPath, str, str, str | None]] = []
+    references: dict[str, Reference] = {}
+    after: list[int] = []
+    for name, source in entry.references().items():
+        try:
+            references[name] = Reference(source, names.run(source.run, run).number)
+        except Fault as fault:
+            broken.append((("parameters", name, FROM), fault.found, fault.allowed, fault.nearest))
+    for position, name in enumerate(entry.after):
+        try:
+            after += [earlier.number for earlier in names.runs(name, run)]
+        except Fault as fault:
+            broken.append((("after", position), fault.found, fault.allowed, fault.nearest))
+    return replace(run, references=references, after=tuple(after), broken=tuple(broken))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,6 +39,18 @@ class RunSummary:
     points: int = 0
     simulated: bool = False
     reason: str = ""
+
+
+def key_result(results: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
+    """Get the result of a run that is shown where there is room for one: the first that has a value.
+
+    :param results: Name to ``{"value", "unit", ...}``, the main one first.
+    """
+    for name, entry in results.items():
+        value = entry.get("value") if isinstance(entry, Mapping) else None
+        if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+            return str(name), entry
+    return None
 
 
 def list_runs(directory: Path | str) -> list[RunSummary]:

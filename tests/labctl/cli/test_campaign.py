@@ -14,7 +14,7 @@ import pytest
 from labctl.cli import campaign as command
 from labctl.errors import ConfigError
 from labctl.run import front
-from labctl.run.queue import StopAsked
+from labctl.run.queue_work import StopAsked
 
 CAMPAIGN = """\
 name = "films"

@@ -21,8 +21,9 @@ from labctl.config.campaign import load_campaign
 from labctl.config.locate import shipped_folder
 from labctl.config.sample import load_sample
 from labctl.errors import ConfigError, InputError
+from labctl.run.campaign_checks import check_runs
 from labctl.run.preflight import preflight
-from labctl.run.queued_runs import check_runs, queued_runs
+from labctl.run.queued_runs import queued_runs
 from labctl.run.request import RunRequest, prepare
 
 PATIENCE_S = 20

@@ -17,11 +17,13 @@ import pytest
 from labctl.config.campaign import load_campaign
 from labctl.config.locate import locate
 from labctl.errors import ConfigError, InputError, StorageError
+from labctl.run import left_runs
 from labctl.run import queue as queue_module
 from labctl.run.campaign_checks import check_runs
 from labctl.run.preflight import preflight
-from labctl.run.queue import StopAsked, run_queue
+from labctl.run.queue import run_queue
 from labctl.run.queue_state import QueueState
+from labctl.run.queue_work import StopAsked
 from labctl.run.queued_runs import QueuedRun, queued_runs
 from labctl.run.request import RunRequest, prepare
 from labctl.store.run import open_run
@@ -103,7 +105,7 @@ def test_runs_follow_one_another_and_are_written_down(tmp_path: Path) -> None:
     assert [request.seed for request in lab.requests] == [5, 40, 7]
     assert lab.requests[1].parameters == {"averages": 2} and lab.requests[1].virtual_time
     events = [entry["event"] for entry in lines(tmp_path)]
-    assert events == ["queue", *["begun", "named", "ended"] * 3]
+    assert events == ["queue", *["begun", "named", "ended"] * 3, "over"]
 
 
 def test_repetitions_have_seeds_of_their_own(tmp_path: Path) -> None:
@@ -219,7 +221,7 @@ def test_resume_after_an_unconfirmed_safe_state_makes_safe_first(
         made.append(prepared.bench.name)
         return {"state": states[len(made) - 1], "steps": []}
 
-    monkeypatch.setattr(queue_module, "make_safe", make_safe)
+    monkeypatch.setattr(left_runs, "make_safe", make_safe)
     for _ in range(2):
         lab = Lab()
         outcome = work(tmp_path, lab, resume=True)
@@ -250,7 +252,7 @@ def test_a_run_whose_end_was_not_noted_is_begun_again(tmp_path: Path, monkeypatc
     with pytest.raises(Killed):
         work(tmp_path, kill_at("two"))
     made: list[Any] = []
-    monkeypatch.setattr(queue_module, "make_safe", lambda prepared: made.append(prepared) or {"state": "confirmed"})
+    monkeypatch.setattr(left_runs, "make_safe", lambda prepared: made.append(prepared) or {"state": "confirmed"})
     lab = Lab()
     assert work(tmp_path, lab, resume=True)["status"] == "finished"
     assert lab.ran == ["two", "three"]
@@ -261,7 +263,7 @@ def test_a_run_that_finished_unnoted_is_not_measured_again(tmp_path: Path, monke
     with pytest.raises(Killed):
         work(tmp_path, kill_at("two"))
     ended = {"run": "r.h5", "status": "finished", "safe_state": "confirmed", "exit": 0}
-    monkeypatch.setattr(queue_module, "_end_of", lambda path: ended)
+    monkeypatch.setattr(left_runs, "end_of", lambda path: ended)
     lab = Lab()
     outcome = work(tmp_path, lab, resume=True)
     assert (lab.ran, outcome["status"]) == (["three"], "finished")
@@ -483,7 +485,7 @@ def test_runs_that_are_done_are_not_planned_again(tmp_path: Path, monkeypatch: p
     work(tmp_path, Lab(two=1))
     checked: list[str] = []
 
-    def check(campaign: Any, runs: list[QueuedRun], begun: set[int]) -> None:
+    def check(campaign: Any, runs: list[QueuedRun], begun: set[int], **_: Any) -> None:
         checked.extend(f"{run.name}{' begun' if run.number in begun else ''}" for run in runs)
 
     monkeypatch.setattr(queue_module, "check_runs", check)
