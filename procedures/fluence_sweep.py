@@ -33,7 +33,8 @@ from procedures.emission.exposure import predicted_peak_rate
 from procedures.emission.layout import arrays_of, frame_layout, frame_row
 from procedures.emission.light import PointLight, dark_stage, reach_refusals, reach_uj_cm2
 from procedures.emission.procedure import EmissionProcedure, relative_energy_error, spectrometer_settings
-from procedures.sweep.analysis import analyse, bench_of
+from procedures.emission.stored import bench_of
+from procedures.sweep.analysis import analyse
 from procedures.sweep.checks import (
     check_numbers,
     excitation_warnings,

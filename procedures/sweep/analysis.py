@@ -3,71 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from labctl.analysis.ase import analyse_sweep
-from labctl.analysis.frames import Frame, Frames
 from labctl.analysis.linewidth import NO_RESPONSE, InstrumentResponse
 from labctl.analysis.sweep_arrays import SweepArrays
-from labctl.config.bench import BenchConfig, parse_bench
-from labctl.config.sample import SampleConfig, parse_sample
+from labctl.config.bench import BenchConfig
 from labctl.errors import InputError
-from procedures.emission.band import band_mask, band_sum
-from procedures.emission.layout import COSMIC
+from procedures.emission.stored import sample_of, stored_emission
 from procedures.sweep.results import population_warnings, sweep_result
 
 Array = NDArray[np.float64]
 _OVERLAP_TOLERANCE = 0.03
 _MIN_POINTS = 5
-
-
-@dataclass(frozen=True)
-class Emission:
-    """Emission of every point of a sweep, per pulse, frames subtracted.
-
-    :param wavelength_nm: Shape (band pixels,).
-    :param spectra: Shape (points, band pixels), counts per pulse.
-    :param intensity: Sum over the band, shape (points,), with its standard error.
-    """
-
-    wavelength_nm: Array
-    spectra: Array
-    intensity: Array
-    intensity_error: Array
-
-
-def emission(run: Any, band_nm: tuple[float, float], counts_per_electron: float = 1.0) -> Emission:
-    """Subtract dark and scatter frames from all spectra of a run, live or old.
-
-    Raises InputError if a spectrum has no dark frame of its exposure.
-    """
-    axis = np.asarray(run.axes["wavelength_nm"].values)
-    mask = band_mask(axis, band_nm)
-    columns = run.columns("points")
-    rows, sums, errors = [], [], []
-    try:
-        frames = _frames(run, counts_per_electron)
-        for index in range(len(columns["point"])):
-            pulses = float(columns["counted_pulses"][index])
-            energy_j = float(columns["pulse_energy_j"][index])
-            signal, variance = frames.emission(_frame(run, "points", index), energy_j, pulses)
-            common = frames.scatter_error(energy_j, pulses)
-            total, error = band_sum(signal, variance, mask, pulses / columns["accumulations"][index], common)
-            rows.append(signal[mask] / pulses)
-            sums.append(total / pulses)
-            errors.append(error / pulses)
-    except LookupError as missing:
-        raise InputError(str(missing), where=str(run.path), todo="measure again; the run lacks frames") from missing
-    return Emission(axis[mask], np.array(rows).reshape(-1, int(mask.sum())), np.array(sums), np.array(errors))
-
-
-def bench_of(run: Any) -> BenchConfig:
-    """Get the bench that a run was taken on, from the text that is stored with it."""
-    return parse_bench(run.header["provenance"]["files"]["bench"], run.header["bench"]["file"])
 
 
 def analyse(run: Any, band_nm: tuple[float, float], bench: BenchConfig) -> dict[str, Any]:
@@ -83,7 +34,7 @@ def analyse(run: Any, band_nm: tuple[float, float], bench: BenchConfig) -> dict[
             f"{count} points are too few for a threshold", where=str(run.path), todo=f"measure at least {_MIN_POINTS}"
         )
     columns = run.columns("points")
-    light = emission(run, band_nm, bench.spectrometer.counts_per_electron if bench.spectrometer else 1.0)
+    light = stored_emission(run, band_nm, bench.spectrometer.counts_per_electron if bench.spectrometer else 1.0)
     sweep = SweepArrays.of(
         columns["fluence_uj_cm2"],
         light.intensity,
@@ -95,7 +46,7 @@ def analyse(run: Any, band_nm: tuple[float, float], bench: BenchConfig) -> dict[
         stage=columns["stage"],
         convention=bench.pump.convention if bench.pump else "peak_gauss",
     )
-    sample, parameters = _sample(run), run.header["parameters"]
+    sample, parameters = sample_of(run), run.header["parameters"]
     found = analyse_sweep(
         sweep,
         # Runs of earlier versions do not have the parameter.
@@ -110,28 +61,6 @@ def analyse(run: Any, band_nm: tuple[float, float], bench: BenchConfig) -> dict[
     return {"result": result, **full, "warnings": warnings}
 
 
-def _frames(run: Any, counts_per_electron: float) -> Frames:
-    frames = Frames(counts_per_electron)
-    for index in range(run.count("dark")):
-        frames.add_dark(_frame(run, "dark", index))
-    if run.count("scatter"):
-        scatter = run.columns("scatter")
-        energy_j, pulses = float(scatter["pulse_energy_j"][0]), float(scatter["counted_pulses"][0])
-        # Runs of earlier versions do not say how well the energy is known.
-        error_j = float(scatter["pulse_energy_error_j"][0]) if "pulse_energy_error_j" in scatter else 0.0
-        frames.add_scatter(_frame(run, "scatter", 0), energy_j, pulses, error_j)
-    return frames
-
-
-def _frame(run: Any, stream: str, index: int) -> Frame:
-    """Get a stored frame or spectrum; runs of earlier versions have no mask with their frames."""
-    counts = np.asarray(run.array("spectrum", stream)[index], dtype=float)
-    masked = run.streams[stream].array("mask") is not None
-    mask = np.asarray(run.array("mask", stream)[index]) if masked else np.zeros(counts.shape, np.uint8)
-    exposure_s, accumulations = (run.column(name, stream)[index] for name in ("exposure_s", "accumulations"))
-    return Frame(counts, float(exposure_s), int(accumulations), (mask & COSMIC) > 0)
-
-
 def _pulse_rms(columns: Mapping[str, Any]) -> float | None:
     """Relative scatter from pulse to pulse, the median over all points."""
     ratio = columns["pulse_energy_std_j"] / columns["pulse_energy_j"]
@@ -143,12 +72,6 @@ def _response(bench: BenchConfig) -> InstrumentResponse:
     if spectrometer is None:
         return NO_RESPONSE
     return InstrumentResponse(spectrometer.instrument_fwhm_nm, spectrometer.instrument_fwhm_error_nm)
-
-
-def _sample(run: Any) -> SampleConfig | None:
-    """Get the sample file the run was taken with, if there was one."""
-    text = run.header["provenance"]["files"].get("sample")
-    return parse_sample(text, "sample") if text else None
 
 
 def _overlap_warnings(columns: Mapping[str, Any]) -> list[str]:

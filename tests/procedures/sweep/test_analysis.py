@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from labctl.store.run import Run, open_run
-from procedures.sweep.analysis import analyse, bench_of, emission
+from procedures.emission.stored import bench_of
+from procedures.emission.stored import stored_emission as emission
+from procedures.sweep.analysis import analyse
 
 EVERYTHING = (-math.inf, math.inf)
 
