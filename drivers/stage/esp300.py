@@ -4,14 +4,17 @@ A command is an axis, two letters and a value, ended by CR; only questions are a
 acknowledges a motion. Errors of all axes wait in one queue, which is read after each move.
 
 The controller cannot say whether an axis was homed since it was switched on; only that the motor is off, as it is
-after that. So the axis is homed each time a bench is opened (option ``home_at_start``), and is no longer trusted once
-its motor is found to be off. ``home_at_start = false`` trusts the zero of an axis whose motor is on: for those who
-have homed it at the front panel. A software limit that the options make narrower is also set in the controller, after
-homing and until it is switched off, so that its joystick cannot drive a blade into its mount either.
+after that. So homing leaves a mark that a power-up takes away: a deceleration 0.1 % above the acceleration. An axis
+with its motor on and the mark is homed; any other one is homed when a bench is opened (option ``home_at_start``).
+``home_at_start = false`` trusts the zero of an axis whose motor is on: for those who have homed it at the front panel.
+An axis whose motor is found to be off is no longer trusted. A software limit that the options make narrower is also
+set in the controller, after homing and until it is switched off, so that its joystick cannot drive a blade into its
+mount either.
 
 UNVERIFIED: the speed of the line of an ESP301 (921600 baud over USB); what the homing modes 0 to 6 mean (``home_mode``
 none sends ``OR`` alone); how half a command in the input ends; that ``TB?`` takes an entry off the same queue as
-``TE?``. docs/decisions/0019-newport-stages.md says why pymeasure's own driver is not used.
+``TE?``; that an axis which is switched off forgets a deceleration that was not saved.
+docs/decisions/0019-newport-stages.md says why pymeasure's own driver is not used.
 """
 
 from __future__ import annotations
@@ -109,6 +112,8 @@ _IDENTITY = re.compile(r"(ESP30\d)\S*\s+Version\s+(\S.*)", re.IGNORECASE)
 _ERROR = re.compile(r"(\d{1,3})\s*,\s*(\d+)\s*,\s*(\S.*)")
 _NO_ERROR = "NO ERROR DETECTED"
 _ERRORS_AT_MOST = 64
+_MARK = 1.001
+_MARK_TOLERANCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,21 +167,22 @@ class ESP300(NewportStage):
         self._homed = False
 
     def start_up(self) -> None:
-        """Get in step, end a motion left over, check the unit, home the axis, set velocity and limits.
+        """Get in step, end a motion left over, check the unit, home the axis if need be, set velocity and limits.
 
-        The axis moves over its whole travel when it is homed.
+        The axis may move over its whole travel when it is homed.
         """
         with self.adapter.exclusive():
             self.identify()
             self._end_motion()
             self._clear_errors()
             self._unit = self._read_unit()
-            if self._chosen.home_at_start:
-                self.home()
-            elif self._motor_is_on():
-                log.info("%s: the zero of axis %d is trusted unasked", self.name, self._axis)
+            motor_is_on = self._motor_is_on()
+            if motor_is_on and (self._is_marked() or not self._chosen.home_at_start):
+                log.info("%s: the zero of axis %d is trusted", self.name, self._axis)
                 self._homed = True
                 self._prepare()
+            elif self._chosen.home_at_start:
+                self.home()
             else:
                 log.warning("%s: axis %d is not homed and will not move", self.name, self._axis)
 
@@ -202,7 +208,8 @@ class ESP300(NewportStage):
             self._clear_errors()
             self._unit = self._unit or self._read_unit()
             self._require_unit()
-            self._homed, self._arrived = False, None
+            self._homed, self._arrived, self._untouched = False, None, False
+            self._remove_mark()
             if not self._motor_is_on():
                 self._switch_on()
             mode = self._chosen.home_mode
@@ -219,6 +226,7 @@ class ESP300(NewportStage):
             self._homed = True
             log.info("%s: axis %d is homed", self.name, self._axis)
             self._prepare()
+            self._leave_mark()
 
     def _prepare(self) -> None:
         """Set the velocity, and the limits that the options make narrower."""
@@ -252,6 +260,29 @@ class ESP300(NewportStage):
                 state="the stage stands",
                 todo="choose a value that the stage can have",
             )
+
+    def _leave_mark(self) -> None:
+        self._tell(f"{self._axis}AG{as_text(self._steady_value('AC') * _MARK)}")
+        if not self._is_marked():
+            log.info(
+                "%s: axis %d keeps no mark, and is homed again when the next bench is opened", self.name, self._axis
+            )
+
+    def _remove_mark(self) -> None:
+        if not self._is_marked():
+            return
+        self._tell(f"{self._axis}AG{as_text(self._steady_value('AC'))}")
+        if self._is_marked():
+            self._raise_errors()
+            raise self._error(
+                f"axis {self._axis} does not take a deceleration, by which it is known to be homed",
+                state=NOTHING_MOVED,
+                todo="try again; look at the cable",
+            )
+
+    def _is_marked(self) -> bool:
+        wanted = self._steady_value("AC") * _MARK
+        return math.isclose(self._steady_value("AG"), wanted, rel_tol=_MARK_TOLERANCE)
 
     def _switch_on(self) -> None:
         self._tell(f"{self._axis}MO")

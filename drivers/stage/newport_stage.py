@@ -96,8 +96,9 @@ class NewportStage(Instrument):
         self._range: tuple[float, float] | None = None
         self._velocity_mm_s = 0.0
         self._acceleration_mm_s2 = 0.0
-        # Target and read-back of the last move that ended well.
+        # Target and read-back of the last move that ended well; None during and after one that did not.
         self._arrived: tuple[float, float] | None = None
+        self._untouched = True
 
     @property
     def position_mm(self) -> float:
@@ -139,7 +140,8 @@ class NewportStage(Instrument):
 
         Raises InstrumentError before anything moves for a stage that is not homed and a position beyond
         :attr:`range_mm`; later, if the controller reports an error or the stage rests elsewhere; InstrumentTimeout if
-        the motion does not end in time.
+        the motion does not end in time. A stage that rests there already, also since before the bench was opened, is
+        left in peace: a run that goes on must find its sample where it was.
         """
         with self.adapter.exclusive():
             low, high = self.range_mm
@@ -153,10 +155,10 @@ class NewportStage(Instrument):
             self._end_motion()
             self._clear_errors()
             start_mm = here_mm = self._position()
-            target_mm, rested_mm = self._arrived or (math.nan, math.nan)
-            if target_mm == position_mm and abs(here_mm - rested_mm) < self._options.resolution_mm:
+            if self._stays(here_mm, position_mm):
+                self._arrived = (position_mm, here_mm)
                 return here_mm
-            self._arrived = None
+            self._arrived, self._untouched = None, False
             stops_mm = _way(here_mm, position_mm, low, self._options.approach_mm)
             self._require_soon(start_mm, stops_mm)
             try:
@@ -185,7 +187,6 @@ class NewportStage(Instrument):
             try:
                 with self.adapter.seize(), self.adapter.patience(_SAFE_REPLY_S):
                     self._in_step = self._timed_out = False
-                    self._arrived = None
                     self._send_stop()
                     evidence.append(self._wait_for_rest(_SAFE_STOP_S))
                     return [SafeStep("stop the stage", True, "; ".join(evidence))]
@@ -254,6 +255,13 @@ class NewportStage(Instrument):
                 todo="correct lowest_mm and highest_mm of the bench file, or the limits in the controller",
             )
         return low, high
+
+    def _stays(self, here_mm: float, position_mm: float) -> bool:
+        """Get whether the stage rests where a move to ``position_mm`` would bring it."""
+        if self._arrived is None:
+            return self._untouched and abs(here_mm - position_mm) <= self._options.tolerance_mm
+        target_mm, rested_mm = self._arrived
+        return target_mm == position_mm and abs(here_mm - rested_mm) < self._options.resolution_mm
 
     def _require_soon(self, start_mm: float, stops_mm: Sequence[float]) -> None:
         way_mm = abs(stops_mm[-1] - start_mm)

@@ -183,7 +183,7 @@ class SMC100(NewportStage):
         after ``home_timeout_s``.
         """
         with self.adapter.exclusive():
-            self._arrived = None
+            self._arrived, self._untouched = None, False
             self._end_motion()
             if self._state().phase in _REFERENCED:
                 self._reset()

@@ -139,6 +139,7 @@ class ESP300Emulator:
         """Switch off and on at ``t``: motor off, not homed, settings as they were saved, nothing in queue and input."""
         self.drive.power_cycle(t)
         self.unit, self.motor_on, self._homing = self.options.unit, False, False
+        self.deceleration = self.options.acceleration
         self.limits_mm = [self.options.left_limit_mm, self.options.right_limit_mm]
         self.errors, self._outcome, self._free_s, self._noise = [], "", t, b""
         self._lines = LineBuffer(b"\r\n")

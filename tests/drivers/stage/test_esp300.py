@@ -129,8 +129,10 @@ def test_backlash_shows_when_arriving_from_above():
 def test_start_up_homes_switches_on_and_reads_what_it_needs(stand):
     s = stand(start_up=False)
     sent = s.sent_since(s.driver.start_up)
-    assert sent.startswith(b"VE?\rVE?\r1MD?\rTB?\r1SN?\r1SN?\r1MD?\rTB?\r1SN?\r1SN?\r1MO?\r1MO\r1MO?\r1OR\r1MD?\r")
-    assert sent.endswith(b"TB?\r1MO?\r1SL?\r1SL?\r1SR?\r1SR?\r1VA?\r1VA?\r1AC?\r1AC?\r1SL?\r1SL?\r1SR?\r1SR?\r")
+    assert sent.startswith(b"VE?\rVE?\r1MD?\rTB?\r1SN?\r1SN?\r1MO?\r1MD?\rTB?\r")
+    assert b"1AC?\r1AC?\r1AG?\r1AG?\r1MO?\r1MO\r1MO?\r1OR\r1MD?\r" in sent
+    assert b"TB?\r1MO?\r1SL?\r1SL?\r1SR?\r1SR?\r1VA?\r1VA?\r1AC?\r1AC?\r1SL?\r1SL?\r1SR?\r1SR?\r" in sent
+    assert sent.endswith(b"1AC?\r1AC?\r1AG8.008\r1AC?\r1AC?\r1AG?\r1AG?\r")
     assert isinstance(s.driver, LinearStage) and s.driver.is_homed
     assert s.driver.range_mm == (-5.0, 50.0) and s.driver.resolution_mm == 1e-4
     assert s.driver.identify() == Identity("Newport", "ESP300", firmware="3.08")
@@ -177,6 +179,53 @@ def test_a_position_that_is_taken_already_is_not_taken_again(stand):
     answers(s.emulator, b"1PR0.1\r", s.clock.now())
     s.clock.sleep(2.0)
     assert b"PA" in s.sent_since(lambda: s.driver.move_to(2.0))
+
+
+def opened_again(s, adapter_to, **options) -> ESP300:
+    again = ESP300(adapter_to(s.wire, ESP300.LINK), clock=s.clock, **options)
+    s.wire.sent.clear()
+    again.start_up()
+    return again
+
+
+def test_an_axis_that_was_homed_is_neither_homed_again_nor_moved_when_a_run_goes_on(stand, adapter_to):
+    s = stand()
+    s.driver.move_to(2.0)
+    s.driver.move_to(1.0)
+    again = opened_again(s, adapter_to)
+    assert again.is_homed and again.move_to(1.0) == 1.0
+    assert not any(b"OR" in part or b"PA" in part for part in s.wire.sent)
+    assert again.move_to(1.5) == 1.5
+    assert b"1PA1\r" in s.sent_since(lambda: again.move_to(1.0))
+
+
+def test_an_axis_that_was_switched_off_and_on_in_between_is_homed_again(stand, adapter_to):
+    s = stand()
+    s.driver.move_to(2.0)
+    s.emulator.power_cycle(s.clock.now())
+    answers(s.emulator, b"1MO\r", s.clock.now())
+    opened_again(s, adapter_to)
+    assert b"1OR\r" in s.wire.sent
+
+
+def test_homing_that_failed_leaves_no_mark(stand, adapter_to):
+    s = stand()
+    s.emulator.stuck = True
+    with pytest.raises(InstrumentError):
+        s.driver.home()
+    s.emulator.stuck = False
+    answers(s.emulator, b"1MO\r", s.clock.now())
+    opened_again(s, adapter_to)
+    assert b"1OR\r" in s.wire.sent
+
+
+def test_an_axis_that_keeps_no_mark_is_homed_each_time(stand, adapter_to):
+    s = stand(start_up=False)
+    s.wire.damage_command = lambda data: b"" if data.startswith(b"1AG8.") else data
+    s.driver.start_up()
+    assert s.driver.move_to(1.0) == 1.0
+    opened_again(s, adapter_to)
+    assert b"1OR\r" in s.wire.sent
 
 
 @pytest.mark.parametrize(("unit", "sent"), [(3, b"1PA3200\r"), (4, b"1PA0.125984\r")])

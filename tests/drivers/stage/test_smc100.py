@@ -118,6 +118,20 @@ def test_moves_arrive_from_below(stand):
     assert s.true_mm == pytest.approx(2.0, abs=1e-9) and s.driver.position_mm == 2.0
 
 
+def test_what_rests_there_since_before_is_left_in_peace(stand, adapter_to):
+    s = stand()
+    s.driver.move_to(1.0)
+    again = SMC100(adapter_to(s.wire, SMC100.LINK), clock=s.clock)
+    again.start_up()
+    s.wire.sent.clear()
+    assert again.move_to(1.0) == 1.0
+    assert not any(b"PA" in part for part in s.wire.sent)
+    again.home()
+    s.wire.sent.clear()
+    again.move_to(0.0)
+    assert [part for part in s.wire.sent if b"PA" in part] == [b"1PA-0.02\r\n", b"1PA0\r\n"]
+
+
 def test_the_address_of_the_option_is_used(stand):
     s = stand(options={"address": 7, "velocity_mm_s": 1.0}, address=7)
     assert b"7PA1\r\n" in s.sent_since(lambda: s.driver.move_to(1.0))
