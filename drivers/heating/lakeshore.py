@@ -51,6 +51,7 @@ _REMOTE = 1
 _SENSOR_OFF = 0
 _KELVIN, _CELSIUS = 1, 2
 _READINGS_AGREE_K = 0.1
+_SETPOINTS_AGREE_K = 0.1
 _SET_EXACTLY_K = 0.01
 _RAMP_RESEAT_K = 3.0
 """A ramp begins at the set-point; one that is further from the temperature than this is brought there first."""
@@ -213,7 +214,11 @@ class LakeShoreController(Instrument):
     @property
     def setpoint_c(self) -> float:
         """Measure the set-point in °C as the controller holds it; during a ramp it may be the one that moves."""
-        unit, setpoint = self._line.query(f"INTYPE? {self._input}", f"SETP? {self._output}")
+        # Asked for twice, as a digit that is changed or lost on the way would show in nothing else.
+        asked = f"SETP? {self._output}"
+        unit, setpoint, again = self._line.query(f"INTYPE? {self._input}", asked, asked)
+        if abs(self._line.number(setpoint) - self._line.number(again)) > _SETPOINTS_AGREE_K:
+            raise self._line.error(f"the set-point is {setpoint} and {again} at once")
         return self._in_celsius(self._line.number(setpoint), self._unit(unit))
 
     @property

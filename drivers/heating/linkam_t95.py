@@ -64,6 +64,8 @@ _STATUS = re.compile(rb"[\x01\x10\x20\x30\x40\x50][\x80-\xff]{5}[0-9A-Fa-f]{4}")
 _TMS94_PUMP = 0x60
 _DIRECTION_K = 1.0
 """Nearer to its limit than this a stage may heat, cool or hold."""
+_BEYOND_STAGE_K = 50.0
+"""Further beyond the range of its stage than this no reading is believed."""
 _AT_LIMIT_K = 5.0
 """A stage that says it holds at its limit is within this of it, overshoot and all."""
 _BEGINS_S = 2.0
@@ -196,8 +198,8 @@ class LinkamT95(Instrument):
     def temperature_c(self) -> float:
         """Measure the temperature of the stage in °C, to 0.1.
 
-        Raises InstrumentError when the controller reports a fault, when it has stopped although it was switched on
-        (it was switched off, reset, or stopped by hand), or holds at another limit than the one that was sent.
+        Raises InstrumentError when the controller reports a fault or what cannot be, when it has stopped although it
+        was switched on (it was switched off, reset, or stopped by hand), or holds at another limit than was sent.
         """
         with self.adapter.exclusive():
             status = self._status()
@@ -351,6 +353,12 @@ class LinkamT95(Instrument):
             raise self._error(
                 f"the controller reports: {status.faults}", f"it is {status}", "look at the stage and its cable"
             )
+        low_c, high_c = self.range_c
+        if not low_c - _BEYOND_STAGE_K <= status.temperature_c <= high_c + _BEYOND_STAGE_K:
+            raise self._error(
+                f"{status.temperature_c:.1f} degC is no temperature of a stage for {low_c:g} to {high_c:g} degC",
+                todo="read it again; look at the sensor, or correct lowest_c and highest_c",
+            )
         if self._controls and status.state == STOPPED:
             raise self._error(
                 "the controller has stopped by itself: it was switched off, reset, or stopped by hand",
@@ -388,17 +396,18 @@ class LinkamT95(Instrument):
     def _command(self, command: str) -> None:
         """Send a command that is answered by a lone CR, with one more try: to be told twice changes nothing."""
         with self.adapter.exclusive():
+            if not self._in_step:
+                self._get_in_step()
             try:
                 self._tell(command)
             except ConnectionLost:
                 raise
             except InstrumentError as error:
                 log.warning("%s: sending %r again after: %s", self.name, command, error)
+                self._get_in_step()
                 self._tell(command)
 
     def _tell(self, command: str) -> None:
-        if not self._in_step:
-            self._get_in_step()
         self._in_step = False
         self._send(command)
         if reply := self._line():
