@@ -149,6 +149,8 @@ class Keysight53220A(Instrument):
         with self.adapter.exclusive():
             self._last = None
             self._line.write("ABOR")
+            # From here on power-on is told again, and the errors are those of this beginning.
+            self._line.write("*CLS")
             # Configuring makes the counter choose its own level; so the input is set afterwards.
             self._line.write(f"CONF:TOT:TIM INF,(@{chosen.channel})")
             self._line.write(f"{channel}:COUP {chosen.coupling}")
@@ -164,7 +166,6 @@ class Keysight53220A(Instrument):
             for header, number in ((f"{channel}:IMP?", chosen.impedance_ohm), (f"{channel}:LEV?", chosen.level_v)):
                 if not math.isclose(reached := self._line.number(header), number, rel_tol=1e-2, abs_tol=5e-3):
                     raise self._line.error(f"{header[:-1]} is {reached:g} instead of {number:g}")
-            self._line.write("*CLS")
             self._line.write("INIT")
             self._line.raise_errors("the counter did not begin to count")
             self._require_undisturbed()

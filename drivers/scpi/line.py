@@ -6,6 +6,7 @@ lost, or that comes late, would answer the next query; and a setting that was re
 
 from __future__ import annotations
 
+import math
 import re
 
 from labctl.errors import InstrumentError, InstrumentTimeout, LabctlError
@@ -17,6 +18,8 @@ _ERROR = re.compile(r'[+-]?\d+\s*,\s*".*"')
 _SYNCHRONISE_S = 0.5
 _QUIET_S = 0.05
 _ERRORS_AT_MOST = 32
+_WARY_S = 10.0
+_UNTERMINATED = -420
 
 
 class ScpiLine:
@@ -33,6 +36,7 @@ class ScpiLine:
         self.what = what
         self.abort = abort
         self.out_of_step = True
+        self._wary_until_s = -math.inf
 
     def write(self, command: str, **kwargs: object) -> None:
         """Write a command, after getting in step again if an earlier one was never answered."""
@@ -48,8 +52,11 @@ class ScpiLine:
         InstrumentTimeout tells what its error queue says.
         """
         with self.adapter.exclusive():
-            self.write(command)
+            if self.out_of_step:
+                self.synchronise()
+            self._drop_stale()
             self.out_of_step = True
+            self.adapter.write(command)
             try:
                 reply = self.adapter.read()
             except InstrumentTimeout as error:
@@ -88,6 +95,7 @@ class ScpiLine:
         """
         errors = []
         with self.adapter.exclusive():
+            self._drop_stale()
             for _ in range(_ERRORS_AT_MOST):
                 self.out_of_step = True
                 self.adapter.write("SYST:ERR?")
@@ -95,9 +103,11 @@ class ScpiLine:
                 self.out_of_step = False
                 if not _ERROR.fullmatch(reply):
                     raise self.error("the reply is not an error number with a text")
-                if int(reply.partition(",")[0]) == 0:
+                if (code := int(reply.partition(",")[0])) == 0:
                     break
-                errors.append(reply)
+                # Over USB, emptying the line is itself a read without a query; it refuses nothing.
+                if code != _UNTERMINATED:
+                    errors.append(reply)
         return errors
 
     def raise_errors(self, what: str) -> None:
@@ -129,6 +139,11 @@ class ScpiLine:
         """Make an error that shows the last exchange."""
         return InstrumentError(what, exchange=self.adapter.last, where=self.adapter.name, state=state, todo=todo)
 
+    def _drop_stale(self) -> None:
+        """For a while after a reply was given up, throw away what comes unasked: it may be that reply."""
+        if self.adapter.clock.now() < self._wary_until_s:
+            self.adapter.flush_read_buffer()
+
     def _await_identity(self, timeout_s: float) -> None:
         self.adapter.flush_read_buffer()
         if self.abort:
@@ -144,6 +159,7 @@ class ScpiLine:
                 )
 
     def _recovered(self, error: InstrumentTimeout) -> InstrumentTimeout:
+        self._wary_until_s = self.adapter.clock.now() + _WARY_S
         try:
             said = "; ".join(self.synchronise()) or "nothing"
             state = f"the reading was aborted, the {self.what} answers again; its error queue says: {said}"

@@ -87,8 +87,8 @@ def test_what_is_told_to_begin_counting(stand) -> None:
     assert isinstance(counter, TriggerCounter)
     counter.restart()
     assert [sent for sent in wire.sent if b"?" not in sent] == [
-        *(b"ABOR\n", b"CONF:TOT:TIM INF,(@2)\n", b"INP2:COUP DC\n", b"INP2:IMP 50\n", b"INP2:SLOP NEG\n"),
-        *(b"INP2:LEV 0.8\n", b"*CLS\n", b"INIT\n"),
+        *(b"ABOR\n", b"*CLS\n", b"CONF:TOT:TIM INF,(@2)\n", b"INP2:COUP DC\n", b"INP2:IMP 50\n", b"INP2:SLOP NEG\n"),
+        *(b"INP2:LEV 0.8\n", b"INIT\n"),
     ]
 
 
@@ -269,6 +269,54 @@ def test_one_spoilt_reply_gives_the_right_count_or_an_error_and_never_costs_the_
             assert error.exchange.sent
         wire.damage_reply = lambda t, data: [(t, data)]
         assert counter.count == 18_000_001
+
+
+@pytest.mark.parametrize("kind", ["command lost", "late", "reset", "disconnected"])
+@pytest.mark.parametrize("action", ["count", "restart"])
+def test_other_faults_at_every_exchange(stand, clock, kind, action) -> None:
+    """The right count or an error; what it costs is the count of a counter that was reset, and nothing else."""
+    for place in range(40):
+        room, wire, counter = stand()
+        room.passed += 18_000_001
+        expected = counter.count if action == "count" else 0
+        wire.sent.clear()
+        asked = itertools.count()
+
+        def damage(t, data, wire=wire, counter=counter, place=place, asked=asked):
+            if next(asked) != place:
+                return [(t, data)]
+            if kind == "reset":
+                wire.emulator.power_cycle(t)
+            elif kind == "disconnected":
+                counter.adapter.connection.close()
+            return [(t + 3.0 if kind == "late" else t, data)]
+
+        if kind == "command lost":
+            wire.damage_command = lambda data, place=place, asked=asked: b"" if data and next(asked) == place else data
+        else:
+            wire.damage_reply = damage
+        try:
+            if action == "count":
+                assert counter.count == expected
+            else:
+                counter.restart()
+        except InstrumentError as error:
+            assert error.where
+        spoilt = next(asked) > place
+        wire.damage_reply, wire.damage_command = lambda t, data: [(t, data)], lambda data: data
+        clock.sleep(5.0)
+        if kind == "disconnected":
+            counter.adapter.reconnect()
+        try:
+            assert counter.count == expected
+        except InstrumentError as error:
+            assert kind == "reset" or action == "restart", error
+        counter.restart()
+        room.passed += 3
+        assert counter.count == 3
+        if not spoilt:
+            return
+    raise AssertionError("no end of exchanges")
 
 
 def test_a_counter_that_does_not_begin(stand) -> None:

@@ -460,8 +460,11 @@ def test_plain_pyvisa_in_a_process_of_its_own() -> None:
 
 
 def _spoil(kind: str, wire, lamp, clock, place: int) -> None:
-    """Spoil the reply to the exchange number ``place`` from now on, in one of the ways of the fault table."""
+    """Spoil the exchange number ``place`` from now on, in one of the ways of the fault table."""
     asked = itertools.count()
+    if kind == "command lost":
+        wire.damage_command = lambda data: b"" if data and next(asked) == place else data
+        return
 
     def damage(t: float, data: bytes):
         if next(asked) != place:
@@ -485,7 +488,7 @@ def _spoil(kind: str, wire, lamp, clock, place: int) -> None:
     wire.damage_reply = damage
 
 
-@pytest.mark.parametrize("kind", ["lost", "truncated", "garbled", "late", "reset", "disconnected"])
+@pytest.mark.parametrize("kind", ["command lost", "lost", "truncated", "garbled", "late", "reset", "disconnected"])
 @pytest.mark.parametrize("action", ["switch_on", "set_brightness", "switch_off", "make_safe"])
 def test_every_fault_at_every_exchange(stand, clock, kind, action) -> None:
     """Whatever is spoilt: no lie about the light, a confirmed safe state after it, and a second try that succeeds."""
@@ -504,8 +507,8 @@ def test_every_fault_at_every_exchange(stand, clock, kind, action) -> None:
                 assert all(step.confirmed for step in steps)
             # Whoever is switched off and on after the last look at it cannot be known to be.
             assert wire.emulator.is_on == (action in ("switch_on", "set_brightness")) or kind == "reset"
-        spoilt = len([sent for sent in wire.sent if b"?" in sent]) > place
-        wire.damage_reply = lambda t, data: [(t, data)]
+        spoilt = len([sent for sent in wire.sent if b"?" in sent or kind == "command lost"]) > place
+        wire.damage_reply, wire.damage_command = lambda t, data: [(t, data)], lambda data: data
         clock.sleep(3.0)
         (step,) = lamp.make_safe()
         assert step.confirmed and not wire.emulator.is_on and not room.lamp.is_on(clock.now())

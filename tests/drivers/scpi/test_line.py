@@ -96,6 +96,26 @@ def test_a_late_reply_is_an_error_and_answers_nothing_else(line_to) -> None:
     assert line.flag("STAT?") is True
 
 
+def test_a_reply_that_comes_long_after_it_was_given_up_answers_nothing(line_to, clock) -> None:
+    wire, line = line_to()
+    assert line.number("VAL?") == 1.5
+    wire.emulator.slow_s = 3.0
+    with pytest.raises(InstrumentTimeout):
+        line.number("VAL?")
+    wire.emulator.slow_s = 0.0
+    clock.sleep(5.0)
+    line.raise_errors("it refused")
+    assert line.flag("STAT?") is True
+
+
+def test_a_read_without_a_query_is_no_refusal(line_to) -> None:
+    wire, line = line_to()
+    line.synchronise()
+    answers = iter([b'-420,"Query UNTERMINATED"\n', b'-222,"Data out of range"\n', b'0,"No error"\n'])
+    wire.damage_reply = lambda t, data: [(t, next(answers))]
+    assert line.take_errors() == ['-222,"Data out of range"']
+
+
 def test_silence_says_what_the_error_queue_holds(line_to) -> None:
     _, line = line_to()
     with pytest.raises(InstrumentTimeout) as caught:
