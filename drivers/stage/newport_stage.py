@@ -38,6 +38,7 @@ _SAFE_REPLY_S = 0.25
 _SAFE_STOP_S = 1.5
 _STOP_TIMEOUT_S = 10.0
 _DECIMALS = 6
+_ROUNDING_MM = 1e-9
 _NUMBER = re.compile(r"[+-]?\d+(?:\.\d*)?(?:E[+-]?\d{1,2})?", re.IGNORECASE)
 
 
@@ -99,6 +100,8 @@ class NewportStage(Instrument):
         # Target and read-back of the last move that ended well; None during and after one that did not.
         self._arrived: tuple[float, float] | None = None
         self._untouched = True
+        # Whether the last move took up the backlash, so that a move further up may be short.
+        self._from_below = False
 
     @property
     def position_mm(self) -> float:
@@ -155,11 +158,13 @@ class NewportStage(Instrument):
             self._end_motion()
             self._clear_errors()
             start_mm = here_mm = self._position()
+            rests = self._arrived is not None and abs(here_mm - self._arrived[1]) < self._options.resolution_mm
             if self._stays(here_mm, position_mm):
                 self._arrived = (position_mm, here_mm)
                 return here_mm
             self._arrived, self._untouched = None, False
-            stops_mm = _way(here_mm, position_mm, low, self._options.approach_mm)
+            follows = self._from_below and rests and position_mm > here_mm
+            stops_mm = (position_mm,) if follows else _way(here_mm, position_mm, low, self._options.approach_mm)
             self._require_soon(start_mm, stops_mm)
             try:
                 for stop_mm in stops_mm:
@@ -168,6 +173,8 @@ class NewportStage(Instrument):
                 low_mm, high_mm = min(start_mm, *stops_mm), max(start_mm, *stops_mm)
                 error.state = error.state or f"the stage may stand anywhere from {low_mm:.4f} mm to {high_mm:.4f} mm"
                 raise
+            last_mm = stops_mm[-2] if len(stops_mm) > 1 else start_mm
+            self._from_below = follows or position_mm - last_mm >= self._options.approach_mm - _ROUNDING_MM
             self._arrived = (position_mm, here_mm)
             return here_mm
 

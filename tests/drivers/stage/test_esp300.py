@@ -156,6 +156,24 @@ def test_a_move_downwards_arrives_from_below(stand):
     assert s.true_mm == pytest.approx(2.0, abs=1e-9)
 
 
+def test_short_steps_upwards_follow_each_other_without_going_down(stand):
+    s = stand(backlash_um=20.0, repeatability_um=0.0)
+    s.driver.move_to(3.0)
+    sent = s.sent_since(lambda: [s.driver.move_to(position_mm) for position_mm in (3.005, 3.01, 3.005)])
+    moves = [part for part in sent.split(b"\r") if b"PA" in part]
+    assert moves == [b"1PA3.005", b"1PA3.01", b"1PA2.985", b"1PA3.005"]
+    assert s.true_mm == pytest.approx(3.005, abs=1e-9)
+
+
+def test_a_step_up_from_the_lowest_position_takes_up_the_backlash_as_far_as_it_can(stand):
+    s = stand(options={"lowest_mm": 1.0})
+    s.driver.move_to(3.0)
+    s.driver.move_to(1.0)
+    sent = s.sent_since(lambda: [s.driver.move_to(1.01), s.driver.move_to(1.015)])
+    moves = [part for part in sent.split(b"\r") if b"PA" in part]
+    assert moves == [b"1PA1.01", b"1PA1", b"1PA1.015"]
+
+
 def test_without_approach_the_backlash_is_there(stand):
     s = stand(backlash_um=20.0, repeatability_um=0.0, options={"approach_mm": 0.0})
     s.driver.move_to(3.0)
