@@ -102,7 +102,7 @@ def test_its_integral_is_that_of_its_course(rate_k_min: float | None) -> None:
     def rate(celsius: np.ndarray) -> np.ndarray:
         return np.exp(0.06 * (celsius - 100.0))
 
-    times = np.linspace(0.0, 9000.0, 90_001)
+    times = np.linspace(0.0, 9000.0, 18_001)
     expected = np.trapezoid(rate(_course(body, times)), times)
     assert body.integral(0.0, 9000.0, rate) == pytest.approx(expected, rel=1e-6)
     parts = [body.integral(a, b, rate) for a, b in ((0.0, 333.0), (333.0, 5100.0), (5100.0, 9000.0))]
