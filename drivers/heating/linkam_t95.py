@@ -175,12 +175,14 @@ class LinkamT95(Instrument):
                 log.warning("%s: %s", self.name, found.faults)
             low_c, high_c = self.range_c
             self._send_limit(min(max(found.temperature_c, low_c), high_c))
-            self._require_link(self._status())
-            self._controls = found.state != STOPPED
+            if found.state != STOPPED:
+                self._require_link(self._status())
+                self._controls = True
 
     def identify(self) -> Identity:
-        """Get the vendor and the family: the protocol tells neither model nor serial number."""
-        self._status()
+        """Get the vendor and the family, once the controller has answered: it tells neither model nor serial number."""
+        if not self._in_step:
+            self._status()
         return Identity("Linkam", "T92/T93/TMS94/T95")
 
     def readiness(self) -> Sequence[Readiness]:
