@@ -8,6 +8,8 @@ import numpy as np
 
 # A sum is settled only up to here behind the newest query: emulators may still report slightly older events.
 _LAG_S = 5.0
+# Settled only so often: each settling is an integral of its own.
+_SETTLE_EVERY_S = 30.0
 
 
 class Accumulated:
@@ -32,7 +34,8 @@ class Accumulated:
 
         :param newest_s: Newest laboratory time that anybody has asked about, s.
         """
-        self.settle(newest_s - _LAG_S)
+        if newest_s - _LAG_S > self._settled_s + _SETTLE_EVERY_S:
+            self.settle(newest_s - _LAG_S)
         if t >= self._settled_s:
             return self._sum + self._between(self._settled_s, t)
         # An exposure from before a fresh start may be read out after it.
@@ -40,6 +43,6 @@ class Accumulated:
 
     def restart(self, t: float, *column: int) -> None:
         """Count from 0 at ``t``: all of it, or one column."""
-        self.at(t, t + _LAG_S)
+        self.settle(t)
         self._sum = np.array(self._sum)
         self._sum[(..., *column)] = 0.0

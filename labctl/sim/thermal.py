@@ -82,6 +82,7 @@ class ThermalBody:
         self.ambient_c = truth.ambient_c
         self._lowest_c = truth.ambient_c if truth.lowest_c is None else truth.lowest_c
         self._phases = noise.fixed("thermal/ripple").uniform(0.0, 2.0 * np.pi, len(_RIPPLE_PERIODS_S))
+        self._bends: tuple[_Command, np.ndarray] | None = None
         self._commands: History[_Command] = History(_Command(self.ambient_c, self.ambient_c, None, 0.0), forgets)
 
     def set(self, t: float, target_c: float | None, rate_k_min: float | None = None) -> None:
@@ -143,6 +144,12 @@ class ThermalBody:
 
     def _bends_s(self, command: _Command) -> np.ndarray:
         """Times after a command between which the temperature is smooth enough for a panel."""
+        known = self._bends
+        if known is None or known[0] is not command:
+            known = self._bends = (command, self._find_bends_s(command))
+        return known[1]
+
+    def _find_bends_s(self, command: _Command) -> np.ndarray:
         if command.target_c is None:
             return _PANEL_EDGES * self.truth.drift_tau_s
         ramp_s = self._ramp_s(command)
