@@ -125,6 +125,7 @@ class DC2200(Instrument):
         self._chosen = self.Options.model_validate(options)
         self._mode = _MODES[self._chosen.mode]
         self._value = self._chosen.current_a or self._chosen.brightness_percent
+        self._told_on = False
 
     def start_up(self) -> None:
         """Switch the lamp off in whatever state it was left, and see what speaks; sets nothing else."""
@@ -208,10 +209,12 @@ class DC2200(Instrument):
         with self.adapter.exclusive():
             self._value = full * percent / 100
             try:
-                was_on = self.is_on
+                shone = self._told_on or self.is_on
                 self._set_up(self._value)
-                reached = self._line.number(f"{self._mode.header}?") / full * 100
-                if was_on and not self.is_on:
+                first, second = (self._line.number(f"{self._mode.header}?") for _ in range(2))
+                if first != second:
+                    raise self._line.error(f"the brightness was read as {first:g} and as {second:g}", todo="try again")
+                if shone and not self.is_on:
                     raise self._line.error(
                         "the lamp went out while its brightness was set: the LED driver was reset or set by hand",
                         todo="switch the lamp on again; keep hands off the front panel during a run",
@@ -219,7 +222,7 @@ class DC2200(Instrument):
             except InstrumentError as error:
                 error.state = self._state_after_switching_off()
                 raise
-            return reached
+            return first / full * 100
 
     def switch_on(self) -> None:
         """Switch on at the brightness or the current that was chosen, and verify output, protections and current.
@@ -241,6 +244,7 @@ class DC2200(Instrument):
                 self._set_up(value)
                 if not self.is_on:
                     self._switch_on()
+                self._told_on = True
             except InstrumentError as error:
                 error.state = self._state_after_switching_off()
                 raise
@@ -267,6 +271,7 @@ class DC2200(Instrument):
         for _ in range(_SAFE_TRIES):
             try:
                 with self.adapter.seize(), self.adapter.patience(_SAFE_REPLY_S):
+                    self._told_on = False
                     self.adapter.write(f"{_STATE} OFF")
                     self._line.synchronise(_SAFE_REPLY_S)
                     self.adapter.write(f"{_STATE} OFF")
@@ -325,6 +330,7 @@ class DC2200(Instrument):
             self.clock.sleep(_POLL_S)
 
     def _switch_off(self) -> None:
+        self._told_on = False
         self._line.write(f"{_STATE} OFF")
         if self.is_on:
             raise self._line.error("the output did not go off", state="THE LAMP IS ON", todo=_GO_DARK)

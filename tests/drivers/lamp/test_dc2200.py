@@ -160,6 +160,29 @@ def test_a_lamp_that_went_out_meanwhile_is_not_lit_again(stand, clock) -> None:
     assert caught.value.state == "the lamp is off" and not room.lamp.is_on(clock.now())
 
 
+def test_a_lamp_that_went_out_before_is_not_taken_for_one_that_is_off(stand, clock) -> None:
+    _, wire, lamp = stand(driver={"brightness_percent": 30.0})
+    lamp.switch_on()
+    wire.emulator.power_cycle(clock.now())
+    with pytest.raises(InstrumentError, match="went out"):
+        lamp.set_brightness(40.0)
+    assert lamp.set_brightness(40.0) == 40.0 and not lamp.is_on
+
+
+def test_a_digit_that_changes_on_its_way_back_is_noticed(stand) -> None:
+    _, wire, lamp = stand()
+    replies = itertools.count()
+
+    def change_the_last(t: float, data: bytes):
+        changed = data == b"4.000000E+01\n" and next(replies) == 1
+        return [(t, b"4.000007E+01\n" if changed else data)]
+
+    wire.damage_reply = change_the_last
+    with pytest.raises(InstrumentError, match=r"read as 40\.0001 and as 40"):
+        lamp.set_brightness(40.0)
+    assert lamp.set_brightness(40.0) == 40.0
+
+
 @pytest.mark.parametrize("percent", [0.0, -1.0, 100.1, float("nan"), float("inf")])
 def test_senseless_brightness_is_refused_before_anything_is_sent(stand, percent) -> None:
     _, wire, lamp = stand()
