@@ -28,6 +28,10 @@ SetOption = Annotated[list[str], typer.Option("--set", metavar="NAME=VALUE", hel
 SampleOption = Annotated[str | None, typer.Option("--sample", help="A sample file, or the name of a shipped one.")]
 OutOption = Annotated[str, typer.Option("--out", help="Folder in which runs are kept.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of the simulated laboratory.")]
+StatusOption = Annotated[list[str], typer.Option("--status", help="Only these; may be repeated.")]
+ResultOption = Annotated[
+    list[str], typer.Option("--result", metavar="CONDITION", help="e.g. 'threshold>20 uJ/cm^2'; may be repeated.")
+]
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="A run: its file, journal, or name without suffix.")]
 
 
@@ -160,22 +164,40 @@ def report(
 
 
 @app.command()
-def show(run: RunArgument, as_json: Json = False) -> None:
-    """Show a run in any state: status, points, result, safe state, notes."""
+def show(
+    run: Annotated[
+        str, typer.Argument(metavar="RUN", help="A run, a campaign, or the state file of one (FILE.campaign.jsonl).")
+    ],
+    out: Annotated[str | None, typer.Option("--out", help="Folder of a campaign's runs; `runs` if not given.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show a run in any state: status, points, result, safe state, notes; or how far a campaign is."""
+    from labctl.cli.campaign import show_campaign, state_file
     from labctl.cli.runs import show_one
 
-    raise typer.Exit(show_one(run, as_json=as_json))
+    state = state_file(run, out)
+    raise typer.Exit(show_one(run, as_json=as_json) if state is None else show_campaign(state, as_json=as_json))
 
 
 @app.command()
 def runs(
     directory: Annotated[str, typer.Argument(metavar="DIR", help="Folder in which runs are kept.")] = "runs",
+    sample: Annotated[str | None, typer.Option("--sample", help="Only this sample; * stands for any letters.")] = None,
+    procedure: Annotated[str | None, typer.Option("--procedure", help="Only this procedure; * as well.")] = None,
+    since: Annotated[str | None, typer.Option("--since", metavar="DATE", help="Begun then or later.")] = None,
+    until: Annotated[str | None, typer.Option("--until", metavar="DATE", help="Begun on that day or before.")] = None,
+    status: StatusOption = [],  # noqa: B006 - Typer copies it
+    result: ResultOption = [],  # noqa: B006 - Typer copies it
+    text: Annotated[str | None, typer.Option("--text", help="In names, parameters or notes.")] = None,
     as_json: Json = False,
 ) -> None:
-    """List the runs in a folder."""
+    """List the runs in a folder, or those of them that are looked for."""
     from labctl.cli.runs import list_runs
+    from labctl.store.run_search import ResultCondition, Search
 
-    raise typer.Exit(list_runs(directory, as_json=as_json))
+    conditions = tuple(ResultCondition.read(one) for one in result)
+    search = Search(sample, procedure, since, until, tuple(status), conditions, text)
+    raise typer.Exit(list_runs(directory, search, as_json=as_json))
 
 
 @app.command()

@@ -9,14 +9,17 @@ from typing import Any
 
 from labctl.cli.output import print_json, result_line, say, say_unconfirmed, show, show_files, show_table
 from labctl.errors import InputError
-from labctl.run.endpoint import EndpointClient
+from labctl.report.wording import label_text, reading
+from labctl.run.campaign_status import ask_run
 from labctl.run.finish import analyse_run, report_run
+from labctl.store.catalogue import RunSummary
 from labctl.store.catalogue import list_runs as read_catalogue
 from labctl.store.export import export_csv, export_nexus, export_xarray
 from labctl.store.naming import find_run
 from labctl.store.notices import NOTICES, in_words
 from labctl.store.results import add_note as store_note
 from labctl.store.run import Run, open_run, understood
+from labctl.store.run_search import Search
 from labctl.store.windows_names import check_names
 
 _EXPORTS = {"csv": export_csv, "nexus": export_nexus, "xarray": export_xarray}
@@ -52,7 +55,7 @@ def show_one(run: str, *, as_json: bool) -> int:
     with understood(run), open_run(_existing(run)) as opened:
         summary = _summary(opened)
         if opened.status == "running":
-            summary["progress"] = _ask(opened, "status")
+            summary["progress"] = ask_run(opened)
     if as_json:
         print_json(summary)
     else:
@@ -80,7 +83,7 @@ def ask_engine(run: str, command: str, **data: Any) -> dict[str, Any]:
                 where=str(opened.path),
                 todo="`labctl runs DIR` lists those that go; `labctl run --resume RUN` goes on with one that broke off",
             )
-        answer = _ask(opened, command, **data)
+        answer = ask_run(opened, command, **data)
     if answer is None or "error" in answer:
         raise InputError(
             str(answer["error"]) if answer else "the engine of the run does not answer",
@@ -101,28 +104,48 @@ def add_note(run: str, text: str, *, as_json: bool) -> int:
     return 0
 
 
-def list_runs(directory: str, *, as_json: bool) -> int:
-    """List the runs in a folder."""
+def list_runs(directory: str, search: Search, *, as_json: bool) -> int:
+    """List the runs in a folder that are looked for."""
     folder = Path(directory)
     if not folder.is_dir():
         raise InputError(f"there is no folder {directory}", todo="name the folder given as --out to `labctl run`")
-    found = read_catalogue(folder)
+    everything = read_catalogue(folder)
+    found = search.among(everything)
     if as_json:
-        entries = [{**asdict(summary), "path": str(summary.path)} for summary in found]
-        print_json({"directory": directory, "runs": entries})
+        print_json({"directory": directory, "runs": [_as_data(summary) for summary in found]})
         return 0
     if not found:
-        say(f"no runs in {directory}")
+        say(f"no runs in {directory}" if not everything else f"none of {len(everything)} runs is like that")
         return 0
     rows = []
     for summary in found:
         marks = "SIMULATED" if summary.simulated else summary.reason
         started = summary.started[:19].replace("T", " ")
         where = str(summary.path.relative_to(folder) if summary.path.is_relative_to(folder) else summary.path)
-        rows.append([where, summary.status, started, summary.procedure, summary.sample, str(summary.points), marks])
+        result = _key_result(summary, search)
+        points = str(summary.points)
+        rows.append([where, summary.status, started, summary.procedure, summary.sample, points, result, marks])
     headings = dict.fromkeys(("run", "status", "started (UTC)", "procedure", "sample"), "left")
-    show_table({**headings, "points": "right", "": "left"}, rows)
+    show_table({**headings, "points": "right", "result": "left", "": "left"}, rows)
     return 0
+
+
+def _as_data(summary: RunSummary) -> dict[str, Any]:
+    key = summary.key_result
+    result = None if key is None else {"name": key[0], **key[1]}
+    kept = {name: value for name, value in asdict(summary).items() if name != "words"}
+    return {**kept, "path": str(summary.path), "key_result": result}
+
+
+def _key_result(summary: RunSummary, search: Search) -> str:
+    """Write the result that was looked for, else the first."""
+    key = summary.key_result
+    asked = next((one.name for one in search.results if one.name in summary.results), None)
+    name, entry = (asked, summary.results[asked]) if asked else key or ("", {})
+    if not entry:
+        return ""
+    shown = reading(label_text(name), entry)
+    return f"{shown.label} {shown.value} {shown.unit}".strip()
 
 
 def export(run: str, to: str, output: str, *, as_json: bool) -> int:
@@ -172,18 +195,6 @@ def _summary(run: Run) -> dict[str, Any]:
         ],
         "notes": [{"wall_s": note.wall_s, "text": note.text} for note in run.notes],
     }
-
-
-def _ask(run: Run, command: str, **data: Any) -> dict[str, Any] | None:
-    """Ask the engine of a run; None if it cannot be reached."""
-    endpoints = run.events("endpoint")
-    if not endpoints:
-        return None
-    try:
-        with EndpointClient(endpoints[-1].data["address"]) as client:
-            return client.ask(command, **data)
-    except (OSError, ValueError):
-        return None
 
 
 def _show_summary(summary: dict[str, Any]) -> None:

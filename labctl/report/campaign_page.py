@@ -11,6 +11,7 @@ from labctl.report.wording import CONVENTIONS, DEFINITIONS, Reading, label_text,
 
 _TEMPLATE = "campaign.html"
 _MOST_RESULTS = 12
+_ABBREVIATIONS = frozenset({"ase", "fwhm", "pl", "q", "ses", "uv", "vsl"})
 _STATUS = {
     "finished": "every run has finished",
     "failed": "every run was tried, and some did not finish",
@@ -131,9 +132,14 @@ def result_rows(results: Mapping[str, Mapping[str, Any]]) -> tuple[ResultRow, ..
     """Write the first results of a run; what stands in another by other conventions is left to the run's own page."""
     plain = {name: entry for name, entry in results.items() if "." not in name}
     return tuple(
-        ResultRow(reading(label_text(name).capitalize(), entry), _remark(entry))
-        for name, entry in list(plain.items())[:_MOST_RESULTS]
+        ResultRow(reading(_label(name), entry), _remark(entry)) for name, entry in list(plain.items())[:_MOST_RESULTS]
     )
+
+
+def _label(name: str) -> str:
+    words = [word.upper() if word in _ABBREVIATIONS else word for word in label_text(name).split()]
+    text = " ".join(words)
+    return text[:1].upper() + text[1:]
 
 
 def _remark(entry: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from labctl.config.campaign import CampaignConfig
 from labctl.errors import LabctlError
 from labctl.report.campaign_page import CampaignPage, RunEntry, Section, render_campaign, result_rows
-from labctl.report.wording import started_text, value_text
+from labctl.report.wording import started_text, typeset, value_text
 from labctl.run.queue_history import Round, RunState
 from labctl.run.queue_state import QueueState
 from labctl.store.durable import write_new
@@ -97,7 +97,9 @@ def _entry(planned: Mapping[str, Any], state: RunState | None, folder: Path, *, 
         attempts=state.attempts,
         began=started_text(state.began) if state.began else "",
         points=f"{points['done']} of {points['planned']}" if points.get("planned") else "",
-        asked=tuple((name, value_text(value)) for name, value in (state.request.get("parameters") or {}).items()),
+        asked=tuple(
+            (name, typeset(value_text(value))) for name, value in (state.request.get("parameters") or {}).items()
+        ),
         spot=str(state.request.get("spot") or ""),
         taken=tuple(_taken(one) for one in state.resolved),
         results=result_rows(state.results),
@@ -114,13 +116,13 @@ def _taken(one: Mapping[str, Any]) -> tuple[str, str, str]:
     """Say of a parameter what it was set to and where that came from."""
     origin = one["origin"]
     if origin.get("fallback"):
-        return one["parameter"], one["value"], f"the fallback, because {origin['why']}"
+        return one["parameter"], typeset(one["value"]), f"the fallback, because {origin['why']}"
     factors = ", ".join(f"{factor:g}" for factor in origin["times"])
     source = f"{origin['result']} of {origin['run']}: {origin['found']}"
     source += f", times {factors}" if factors != "1" else ""
     source += f", plus {origin['plus']}" if origin["plus"] else ""
     source += "" if origin["field"] == "value" else f" (its {origin['field']})"
-    return one["parameter"], one["value"], source
+    return one["parameter"], typeset(one["value"]), typeset(source)
 
 
 def _from_file(path: str) -> tuple[list[str], str]:

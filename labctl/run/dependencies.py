@@ -250,7 +250,7 @@ def _is_fluence(unit: str) -> bool:
     return True
 
 
-Warn = Callable[[str], None]
+Warn = Callable[[str], object]
 
 
 def check_source(source: FromResult, procedure: str, warn: Warn, unit: str) -> None:

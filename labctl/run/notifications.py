@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -220,14 +219,15 @@ def open_messenger(campaign: CampaignConfig, log_path: Path, tell: Callable[[str
         )
     if len(addresses) > MAX_ADDRESSES:
         raise InputError(f"{len(addresses)} addresses in all; at most {MAX_ADDRESSES}", where=where)
-    if find_spec("apprise") is None:
+    found = _ask_program({"check": addresses}, SEND_S)
+    if found.get("missing"):
         raise InputError(
             "messages are sent by Apprise, which is not installed",
             where=where,
             state="nothing was started",
             todo='`pip install "labctl-bench[notify]"`, or take the table [notify] out',
         )
-    wrong = _ask_program({"check": addresses}, SEND_S).get("wrong", [])
+    wrong = found.get("wrong", [])
     if wrong:
         names = ", ".join(f"{position + 1} ({addresses[position].partition('://')[0]}://...)" for position in wrong)
         raise InputError(

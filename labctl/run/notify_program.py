@@ -43,7 +43,11 @@ def send(addresses: Sequence[str], title: str, text: str, attach: Sequence[str],
 
 
 def answer(asked: Mapping[str, Any]) -> dict[str, Any]:
-    """Do what is asked."""
+    """Do what is asked; ``{"missing": true}`` where Apprise is not installed."""
+    try:
+        import apprise  # noqa: F401
+    except ImportError:
+        return {"missing": True}
     if "check" in asked:
         return {"wrong": wrong_addresses(asked["check"])}
     return {"failed": send(asked["send"], asked["title"], asked["text"], asked["attach"], asked["kind"])}

@@ -1,22 +1,29 @@
-"""The runs in a directory, from their headers alone; a broken file is listed with the reason."""
+"""The runs in a directory, from their headers and results alone; a broken file is listed with the reason."""
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from labctl.errors import StorageError
+from labctl.store.journal_format import check_format, connect_to_read, decode_checked, lock_path, storage_error
 from labctl.store.journal_reader import read_summary
 from labctl.store.naming import find_run, spooled_journal
 from labctl.store.nexus import main_stream, searchable
+from labctl.store.ownership import is_owned
+from labctl.store.run_index import RunIndex
 from labctl.store.sealed_reader import SealedReader
+from labctl.store.source import Note, Result
 
 _SET_ASIDE = re.compile(r"\.\d+\.h5$")
 """An earlier state of a run that was resumed after sealing."""
+_MOST_WORDS = 4000
 
 
 @dataclass(frozen=True)
@@ -24,10 +31,13 @@ class RunSummary:
     """One run of a directory.
 
     :param path: The sealed file, or the journal while there is none.
-    :param status: ``running``, ``crashed``, ``finished``, ``aborted``, ``failed``, or ``unreadable``.
+    :param status: ``running``, ``crashed``, ``finished``, ``aborted``, ``failed``, ``waiting``, or ``unreadable``.
     :param started: ISO time; empty if unknown.
     :param points: Acknowledged records of the main stream.
     :param reason: Why the run is unreadable; empty otherwise.
+    :param spot: Name of the spot on the sample.
+    :param results: What its last analysis gave, by name: ``value``, ``unit``, ``ci68``, ``ci95``.
+    :param words: What a search for text looks through: names, parameters, notes.
     """
 
     path: Path
@@ -39,6 +49,14 @@ class RunSummary:
     points: int = 0
     simulated: bool = False
     reason: str = ""
+    spot: str = ""
+    results: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    words: str = ""
+
+    @property
+    def key_result(self) -> tuple[str, Mapping[str, Any]] | None:
+        """Get the result that is shown where there is room for one, with its name."""
+        return key_result(self.results)
 
 
 def key_result(results: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
@@ -56,12 +74,17 @@ def key_result(results: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | No
 def list_runs(directory: Path | str) -> list[RunSummary]:
     """All runs in a directory and its sub-directories, ordered by path. A run with both files is listed once.
 
+    Sealed files that have not changed since the last time are not opened (:mod:`labctl.store.run_index`).
+
     :raises StorageError: If the directory does not exist.
     """
     directory = Path(directory)
     if not directory.is_dir():
         raise StorageError(f"there is no directory {directory}", where=str(directory))
-    return [summarise(stem) for stem in sorted(_stems(directory))]
+    index = RunIndex(directory, _sealed_entry)
+    found = [summarise(stem, index) for stem in sorted(_stems(directory))]
+    index.keep()
+    return found
 
 
 def list_running(directory: Path | str) -> list[RunSummary]:
@@ -76,10 +99,12 @@ def list_running(directory: Path | str) -> list[RunSummary]:
     return [summary for summary in found if summary.status == "running"]
 
 
-def summarise(stem: Path) -> RunSummary:
+def summarise(stem: Path, index: RunIndex | None = None) -> RunSummary:
     """The summary of one run, given its path without suffix. Never raises for a broken file.
 
     The journal, where there is one, is asked first: it is the more recent.
+
+    :param index: Knows sealed files that have not changed.
     """
     files = find_run(f"{stem}.h5")
     existing = [path for path in (files.journal, files.sealed) if path is not None and path.is_file()]
@@ -87,23 +112,90 @@ def summarise(stem: Path) -> RunSummary:
     failure = StorageError("the run has no file", where=str(stem))
     for path in existing:
         try:
-            status, header, points = read_summary(path) if path.suffix == ".journal" else _sealed_summary(path)
+            if path.suffix == ".journal":
+                entry = _journal_entry(path)
+            else:
+                entry = _sealed_entry(path) if index is None else index.look_up(path)
+            return _summary(shown or stem, entry)
         except StorageError as error:
             failure = error
-        else:
-            return _summary(shown or stem, status, header, points)
+        except (
+            OSError,
+            ValueError,
+            TypeError,
+            KeyError,
+            AttributeError,
+        ) as error:  # gone meanwhile, or an index that lies
+            failure = StorageError(f"{type(error).__name__}: {error}", where=str(path))
     return RunSummary(shown or stem, "unreadable", run=stem.name, reason=failure.what)
 
 
-def _summary(path: Path, status: str, header: dict[str, Any], points: int) -> RunSummary:
-    words = {key: str(searchable(header.get(key, ""))) for key in ("run", "procedure", "sample", "started")}
-    return RunSummary(path, status, points=points, simulated=bool(header.get("simulated", False)), **words)
+def _summary(path: Path, entry: Mapping[str, Any]) -> RunSummary:
+    words = {key: str(entry[key]) for key in ("status", "run", "procedure", "sample", "started", "spot", "words")}
+    results = {str(name): dict(one) for name, one in entry["results"].items()}
+    return RunSummary(path, points=int(entry["points"]), simulated=bool(entry["simulated"]), results=results, **words)
 
 
-def _sealed_summary(path: Path) -> tuple[str, dict[str, Any], int]:
+def _journal_entry(path: Path) -> dict[str, Any]:
+    status, header, points = read_summary(path)
+    results, notes = _additions(path)
+    return _entry(status, header, points, results, notes)
+
+
+def _additions(path: Path) -> tuple[list[Result], list[Note]]:
+    """Read results and notes of a journal, without its records."""
+    connection = connect_to_read(path, owned=is_owned(lock_path(path)))
+    try:
+        check_format(connection, path)
+        notes = connection.execute("SELECT wall_s, text FROM note ORDER BY id").fetchall()
+        rows = connection.execute("SELECT name, wall_s, data FROM result ORDER BY id").fetchall()
+        results = [
+            Result(name, wall_s, decode_checked(data, f"the result {name!r}", path, name, wall_s))
+            for name, wall_s, data in rows
+        ]
+        return results, [Note(wall_s, str(text)) for wall_s, text in notes]
+    except (sqlite3.Error, TypeError, ValueError, LookupError, AttributeError, OverflowError, MemoryError) as error:
+        raise storage_error(path, error, "the journal cannot be read") from error
+    finally:
+        connection.close()
+
+
+def _sealed_entry(path: Path) -> dict[str, Any]:
     with SealedReader(path) as sealed:
         main = main_stream(sealed)
-        return sealed.status, sealed.header, sealed.count(main) if main is not None else 0
+        points = sealed.count(main) if main is not None else 0
+        return _entry(sealed.status, sealed.header, points, sealed.results(), sealed.notes())
+
+
+def _entry(
+    status: str, header: Mapping[str, Any], points: int, results: Sequence[Result], notes: Sequence[Note]
+) -> dict[str, Any]:
+    """Get what is kept of a run: plain data, little of it."""
+    words = {key: str(searchable(header.get(key, ""))) for key in ("run", "procedure", "sample", "started")}
+    mine = [result for result in results if result.name == words["procedure"]] or list(results)
+    found = mine[-1].data.get("result") if mine else None
+    request = header.get("request")
+    parameters = header.get("parameters")
+    said = [header.get(key) for key in ("sample", "bench")]
+    texts = [*words.values(), *(note.text for note in notes), json.dumps([said, parameters], default=str)]
+    return {
+        **words,
+        "status": status,
+        "points": points,
+        "simulated": bool(header.get("simulated", False)),
+        "spot": str(request.get("spot", "")) if isinstance(request, Mapping) else "",
+        "results": _numbers(found) if isinstance(found, Mapping) else {},
+        "words": " ".join(texts)[:_MOST_WORDS],
+    }
+
+
+def _numbers(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Get the results that have a value, with their unit and intervals."""
+    return {
+        str(name): {key: entry[key] for key in ("value", "unit", "ci68", "ci95") if key in entry}
+        for name, entry in results.items()
+        if isinstance(entry, Mapping) and isinstance(entry.get("value"), int | float)
+    }
 
 
 def _stems(directory: Path) -> set[Path]:
