@@ -23,12 +23,13 @@ class Emission:
     """Emission of every point of a stream, per pulse, frames subtracted.
 
     :param wavelength_nm: Shape (band pixels,).
-    :param spectra: Shape (points, band pixels), counts per pulse.
+    :param spectra: Shape (points, band pixels), counts per pulse; ``spectra_error``, their standard errors.
     :param intensity: Sum over the band, shape (points,), with its standard error.
     """
 
     wavelength_nm: Array
     spectra: Array
+    spectra_error: Array
     intensity: Array
     intensity_error: Array
 
@@ -43,7 +44,7 @@ def stored_emission(
     axis = np.asarray(run.axes["wavelength_nm"].values)
     mask = band_mask(axis, band_nm)
     columns = run.columns(stream)
-    rows, sums, errors = [], [], []
+    rows, row_errors, sums, errors = [], [], [], []
     try:
         frames = _frames(run, counts_per_electron)
         for index in range(len(columns["point"])):
@@ -53,11 +54,14 @@ def stored_emission(
             common = frames.scatter_error(energy_j, pulses)
             total, error = band_sum(signal, variance, mask, pulses / columns["accumulations"][index], common)
             rows.append(signal[mask] / pulses)
+            row_errors.append(np.sqrt(variance[mask]) / pulses)
             sums.append(total / pulses)
             errors.append(error / pulses)
     except LookupError as missing:
         raise InputError(str(missing), where=str(run.path), todo="measure again; the run lacks frames") from missing
-    return Emission(axis[mask], np.array(rows).reshape(-1, int(mask.sum())), np.array(sums), np.array(errors))
+    shape = (-1, int(mask.sum()))
+    spectra, spectra_error = np.array(rows).reshape(shape), np.array(row_errors).reshape(shape)
+    return Emission(axis[mask], spectra, spectra_error, np.array(sums), np.array(errors))
 
 
 def bench_of(run: Any) -> BenchConfig:

@@ -1,0 +1,1 @@
+"""Parts of the stripe scan: its rows, its memory, its analysis."""
