@@ -182,35 +182,29 @@ def test_senseless_options(options) -> None:
         PM100DPower.Options(**options)
 
 
-class BehindTheSlit:
-    """A laboratory in which a tenth of the energy comes through the slit."""
-
-    def __init__(self) -> None:
-        self._laboratory = create({"shutter": {"initially_open": True}}, None, 0)
-
-    def __getattr__(self, name: str):
-        return getattr(self._laboratory, name)
-
-    def slit_meter_energy_j(self, t: float, n_pulses: int):
-        return 0.1 * self._laboratory.meter_energy_j(t, n_pulses)
+def lit_laboratory():
+    return create({"shutter": {"initially_open": True}}, None, 0)
 
 
 def test_as_slit_meter_it_stands_behind_the_slit(clock, adapter_to) -> None:
-    means = {}
+    laboratory, means = lit_laboratory(), {}
     for role in ("energy_meter", "slit_meter"):
-        emulator = PM100DEmulator(BehindTheSlit(), role, {"zero_offset_j": 0.0, "zero_drift_j": 0.0})
+        emulator = PM100DEmulator(laboratory, role, {"zero_offset_j": 0.0, "zero_drift_j": 0.0})
         meter = PM100D(adapter_to(emulator, PM100D.LINK), clock=clock)
         meter.start_up()
-        meter.wavelength_nm = 400.0
-        means[role] = meter.measure(50).mean_j
-    assert means["slit_meter"] == pytest.approx(0.1 * means["energy_meter"], rel=1e-5)
+        meter.wavelength_nm = laboratory.truth.laser.wavelength_nm
+        means[role] = meter.measure(100).mean_j
+    share = laboratory.truth.meter.ratio * laboratory.truth.slit.meter_share
+    assert means["slit_meter"] == pytest.approx(share * means["energy_meter"], rel=0.02)
 
 
 @pytest.mark.parametrize("emulator", [PM100DEmulator, CoherentLabMaxEmulator, GentecMaestroEmulator])
 def test_every_energy_meter_asks_the_laboratory_by_its_role(emulator) -> None:
-    heads = {role: emulator(BehindTheSlit(), role, {})._head for role in ("energy_meter", "slit_meter")}
-    energies_j = {role: head.energies_j(1.0, 5).mean() for role, head in heads.items()}
-    assert energies_j["slit_meter"] == pytest.approx(0.1 * energies_j["energy_meter"])
+    laboratory = lit_laboratory()
+    heads = {role: emulator(laboratory, role, {})._head for role in ("energy_meter", "slit_meter")}
+    energies_j = {role: head.energies_j(1.0, 500).mean() for role, head in heads.items()}
+    share = laboratory.truth.meter.ratio * laboratory.truth.slit.meter_share
+    assert energies_j["slit_meter"] == pytest.approx(share * energies_j["energy_meter"], rel=0.02)
 
 
 _CLIENT = """
