@@ -128,6 +128,12 @@ def test_the_temperature_limit_shuts_the_heater_off():
     assert not laboratory.thermal.is_controlled(3600.0)
 
 
+def test_the_line_is_that_of_the_manual():
+    line = LakeShore335.LINK
+    assert (line.baud_rate, line.data_bits, line.parity, line.stop_bits) == (57600, 7, "O", 1)
+    assert (line.write_termination, line.read_termination) == (b"\n", b"\r\n")
+
+
 def test_bytes_on_the_wire(stand):
     _, wire, stage = stand()
     assert stage.set_temperature(60.0) == pytest.approx(60.0)
@@ -307,6 +313,13 @@ def test_a_reset_in_the_middle_is_noticed_and_mended(stand, clock):
     stage.set_temperature(60.0)
     stage.switch_on()
     assert stage.is_on and answers(wire.emulator, b"MODE?\n", clock.now()) == b"1\r\n"
+
+
+def test_a_set_point_that_is_spoilt_on_its_way_is_not_believed(stand):
+    _, wire, stage = stand()
+    wire.damage_reply = lambda t, data: [(t, data.replace(b"+300.000", b"+30.000", 1))]
+    with pytest.raises(InstrumentError, match=r"\+30.000 and \+300.000 at once"):
+        _ = stage.setpoint_c
 
 
 def test_limits(stand):

@@ -144,6 +144,12 @@ def test_commands_may_come_in_pieces(cuts):
     assert received == b"\x01\x80\x80\x80\x80\x8000f0\r\r\r\r\x10\x80\x80\x80\x80\x8000f0\r"
 
 
+def test_the_line_is_that_of_the_manual():
+    line = LinkamT95.LINK
+    assert (line.baud_rate, line.data_bits, line.parity, line.stop_bits) == (19200, 8, "N", 1)
+    assert (line.write_termination, line.read_termination) == (b"\r", b"\r")
+
+
 def test_bytes_on_the_wire(stand):
     _, wire, stage = stand(driver={"rate_k_min": 20})
     stage.set_temperature(-50.0)
@@ -290,6 +296,30 @@ def test_a_limit_that_does_not_arrive_is_noticed_by_the_direction(stand):
         stage.switch_on()
     assert caught.value.state == "the stage is stopped again"
     assert not stage.is_on
+
+
+def test_a_temperature_that_no_stage_has_is_not_believed(stand):
+    _, wire, stage = stand()
+    wire.damage_reply = lambda t, data: [(t, data.replace(b"00f0", b"70f0"))]
+    with pytest.raises(InstrumentError, match=r"2891\.2 degC is no temperature of a stage"):
+        _ = stage.temperature_c
+
+
+def test_a_limit_that_was_never_acknowledged_is_unknown(stand):
+    _, wire, stage = stand()
+    wire.damage_reply = lambda t, data: [] if data == b"\r" else [(t, data)]
+    with pytest.raises(InstrumentTimeout):
+        stage.set_temperature(80.0)
+    wire.damage_reply = lambda t, data: [(t, data)]
+    assert stage.setpoint_c == 24.0
+    real = wire.emulator.respond
+    wire.emulator.respond = lambda t, data: [] if data.startswith(b"L1") and real(t, data) else real(t, data)
+    with pytest.raises(InstrumentTimeout):
+        stage.set_temperature(80.0)
+    with pytest.raises(InstrumentError, match="nobody knows the limit"):
+        _ = stage.setpoint_c
+    wire.emulator.respond = real
+    assert stage.set_temperature(80.0) == stage.setpoint_c == 80.0
 
 
 def test_a_hold_by_hand_is_left(stand, clock):
