@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from drivers.energy_meter.emulators.scpi import Unit
 from drivers.scpi.emulators.interface import Action, ScpiError, ScpiInterface, command, number, query
+from drivers.scpi.emulators.messages import Unit
 from labctl.sim.emulator import Reply
 
 _INFINITE = 9.9e37

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from drivers.energy_meter.emulators.pyro_head import PyroHead
-from drivers.energy_meter.emulators.scpi import Unit, matches, split_message
+from drivers.scpi.emulators.messages import Unit, matches, split_message
 from labctl.sim.emulator import LineBuffer, Reply
 
 _IDENTITIES = {

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from drivers.energy_meter.emulators.pyro_head import PyroHead
-from drivers.energy_meter.emulators.scpi import Unit, matches, split_message
+from drivers.scpi.emulators.messages import Unit, matches, split_message
 from labctl.sim.emulator import LineBuffer, Reply
 
 _SENSORS = {

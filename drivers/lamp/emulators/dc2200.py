@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from drivers.energy_meter.emulators.scpi import Unit
 from drivers.scpi.emulators.interface import Action, ScpiError, ScpiInterface, number, query, switch
+from drivers.scpi.emulators.messages import Unit
 from labctl.sim.emulator import Reply
 
 _MODES = ("CC", "CB", "PWM", "PULS", "TTL")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 
-from drivers.energy_meter.emulators.scpi import Unit, matches, split_message
+from drivers.scpi.emulators.messages import Unit, matches, split_message
 from labctl.sim.emulator import LineBuffer, Reply
 
 Action = Callable[[float, Unit], str | None]
@@ -40,7 +40,7 @@ class ScpiError(Exception):
 class ScpiInterface:
     """Frames lines, finds commands, keeps the error queue. An unknown header gets no reply and queues -113.
 
-    :param commands: What to do for each header, by patterns as in :func:`drivers.energy_meter.emulators.scpi.matches`.
+    :param commands: What to do for each header, by patterns as in :func:`drivers.scpi.emulators.messages.matches`.
         `SYSTem:ERRor[:NEXT]` and `*CLS` need not be among them.
     :param reply_s: Time to answer, s.
     :param number: How the queue writes the number of an error: ``"d"``, or ``"+d"`` for one that shows its sign.

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from drivers.energy_meter.emulators.scpi import Unit
 from drivers.scpi.emulators.interface import ScpiError, ScpiInterface, command, number, query, switch
+from drivers.scpi.emulators.messages import Unit
 from drivers.scpi.line import ScpiLine
 from labctl.errors import InstrumentError, InstrumentTimeout
 from labctl.sim.emulator import Reply
