@@ -8,8 +8,6 @@ from numpy.typing import ArrayLike
 from labctl.sim.noise import KeyedNoise
 from labctl.sim.truth import CameraTruth
 
-_QE_PEAK_NM = 620.0
-_QE_WIDTH_NM = 400.0
 _COSMIC_MEAN_E = 2000.0
 
 
@@ -28,7 +26,9 @@ class Camera:
 
     def quantum_efficiency(self, wavelength_nm: ArrayLike) -> np.ndarray:
         """Photoelectrons per photon of a wavelength, nm (not of the place it falls on: orders overlap)."""
-        offset = (np.asarray(wavelength_nm, dtype=float) - _QE_PEAK_NM) / _QE_WIDTH_NM
+        offset = (
+            np.asarray(wavelength_nm, dtype=float) - self.truth.efficiency_peak_nm
+        ) / self.truth.efficiency_width_nm
         return self.truth.quantum_efficiency * np.exp(-(offset**2))
 
     def expected_electrons(self, electrons: np.ndarray) -> np.ndarray:

@@ -190,7 +190,8 @@ class CameraTruth(Truth):
     """CCD camera read out as one line.
 
     :param collection: Photons on the detector per emitted photon of the model (which counts per dot and cm).
-    :param quantum_efficiency: At its peak, 620 nm.
+    :param quantum_efficiency: At its peak, :param efficiency_peak_nm: which lies here, nm; :param efficiency_width_nm:
+        how far from there it has fallen to 1/e, nm.
     :param dark_e_s: Dark current at ``dark_reference_c``, electrons/s; doubles every ``dark_doubling_k``.
     :param prnu: Fixed relative spread of the pixels' sensitivity. :param bleed: Share of the charge above full well
         that goes to each neighbour. :param stray: Share of the light that the spectrograph spreads over all pixels.
@@ -207,6 +208,8 @@ class CameraTruth(Truth):
     bleed: Fraction = 0.01
     collection: Positive = 2.5e4
     quantum_efficiency: Fraction = 0.9
+    efficiency_peak_nm: Positive = 620.0
+    efficiency_width_nm: Positive = 400.0
     dark_e_s: NotNegative = 0.05
     dark_reference_c: float = -60.0
     dark_doubling_k: Positive = 6.5
