@@ -348,7 +348,7 @@ def _gradient(function: Callable[[Array], Array], theta: Array, limits: Bounds) 
         up, down = theta.copy(), theta.copy()
         up[k], down[k] = min(theta[k] + step, high), max(theta[k] - step, low)
         columns.append((function(up) - function(down)) / (up[k] - down[k]))
-    return np.stack(columns, axis=1)
+    return np.stack(columns, axis=1) if columns else np.zeros((function(theta).size, 0))
 
 
 def comparison(fits: Sequence[LawFit]) -> list[dict[str, Any]]:

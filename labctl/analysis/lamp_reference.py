@@ -18,6 +18,9 @@ Array = NDArray[np.float64]
 
 MOST_READS = 2500
 """Beyond this many reference reads only those next to a sample read count: the matrices would not fit."""
+USUAL_DRIFT = 0.02
+"""Drift of a lamp over a run that is expected, within a factor e or so: a walk found to be none at all, which noise
+allows now and then, would make the lamp known beyond belief."""
 _JUMP = 6.0
 _LEAST_FOR_NOISE = 8
 
@@ -68,11 +71,12 @@ def _walk(when: Array, value: Array, known: Array) -> tuple[float, Array, bool]:
     usual = float(np.median(np.abs(change))) / 0.6745
     jumps = np.where(np.abs(change) > _JUMP * max(usual, 1e-6), change**2, 0.0)
     share = gaps / (when[-1] - when[0])
-    start = np.log(np.maximum([0.5 * usual**2, (value[-1] - value[0]) ** 2 + usual**2], 1e-10))
+    start = np.log([max(0.5 * usual**2, 1e-10), USUAL_DRIFT**2])
 
     def cost(p: Array) -> float:
         noise, walk = np.exp(np.clip(p, -40.0, 5.0))
-        return _minus_log_likelihood(value, known + noise, walk * share + jumps)
+        expected = 0.5 * (0.5 * (float(p[1]) - 2.0 * float(np.log(USUAL_DRIFT)))) ** 2
+        return _minus_log_likelihood(value, known + noise, walk * share + jumps) + expected
 
     best = minimize(cost, start, method="Nelder-Mead", options={"maxfev": 120, "xatol": 0.05, "fatol": 0.01})
     noise, walk = np.exp(np.clip(best.x, -40.0, 5.0))

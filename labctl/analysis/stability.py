@@ -264,9 +264,11 @@ def _lifetime(
     moved: LawFit | SmoothCourse | None,
 ) -> Lifetime:
     found = lifetime(course, share, first, end, unit)
-    if found.estimate is None:
-        return found
     others = [lifetime(fit, share, first, end, unit) for fit in close[1:]]
+    if found.estimate is None:
+        # A limit holds whichever of the laws is right.
+        limits = [life.longer_than if life.estimate is None else life.estimate.ci95[0] for life in (found, *others)]
+        return replace(found, longer_than=min(limit for limit in limits if limit is not None))
     same = [
         (life.estimate, weight)
         for life, weight in zip(others, _weights(close)[1:], strict=True)

@@ -16,8 +16,8 @@ Array = NDArray[np.float64]
 BOLTZMANN_EV_K = 8.617333262e-5
 ZERO_CELSIUS_K = 273.15
 HC_J_M = 1.98644586e-25
-_PARTS = 32
-"""Steps within one interval of a temperature log: the rate is exponential in what is a straight line."""
+_PARTS = 24
+"""Steps within one interval of a temperature log, across each of which ln(rate) counts as straight."""
 
 
 @dataclass(frozen=True)
@@ -57,10 +57,13 @@ def thermal_equivalent_time(
     fine = np.unique(np.concatenate([fine, asked[(asked > when[0])].ravel()]))
     kelvin = np.interp(fine, when, celsius) + ZERO_CELSIUS_K
     distance = (1.0 / kelvin - 1.0 / (reference_c + ZERO_CELSIUS_K)) / BOLTZMANN_EV_K
-    rate = np.exp(-activation_ev * distance)
-    value = np.interp(asked, fine, _integral(fine, rate))
-    slope = np.interp(asked, fine, _integral(fine, -distance * rate))
-    return EquivalentTime(value, slope * activation_sd_ev)
+
+    def elapsed(activation: float) -> Array:
+        return np.interp(asked, fine, _exponential_integral(fine, -activation * distance))
+
+    step = 1e-3
+    slope = (elapsed(activation_ev + step) - elapsed(activation_ev - step)) / (2 * step)
+    return EquivalentTime(elapsed(activation_ev), slope * activation_sd_ev)
 
 
 def dose_j_cm2(at_s: ArrayLike, log_time_s: ArrayLike, log_irradiance_mw_cm2: ArrayLike) -> Array:
@@ -90,3 +93,11 @@ def _log(time: ArrayLike, value: ArrayLike) -> tuple[Array, Array]:
 
 def _integral(x: Array, y: Array) -> Array:
     return np.concatenate([[0.0], np.cumsum(0.5 * (y[1:] + y[:-1]) * np.diff(x))])
+
+
+def _exponential_integral(x: Array, exponent: Array) -> Array:
+    """Return the running integral of exp(exponent), the exponent being a straight line between its values."""
+    change = np.diff(exponent)
+    small = np.abs(change) < 1e-8
+    mean = np.where(small, 1.0, np.expm1(change) / np.where(small, 1.0, change))
+    return np.concatenate([[0.0], np.cumsum(np.exp(exponent[:-1]) * mean * np.diff(x))])
