@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.analysis.frames import Frame, Frames
+from labctl.report.stored_spectra import SATURATED, column, emission, read_frames, read_mask, texts, wavelengths_nm
 from labctl.report.wording import number
 from labctl.store.run import Run
 
 Array = NDArray[np.float64]
 MAX_SPECTRA = 60
 """More spectra than this say nothing more to the eye; they are thinned out evenly in ln F."""
-_SATURATED, _COSMIC = 1, 2
-_LIGHT = ("counted_pulses", "pulse_energy_j")
 NEEDED = ("fluence_uj_cm2", "band_intensity")
 
 
@@ -76,22 +73,16 @@ def read_rows(run: Run, data: Mapping[str, Any]) -> SweepRows:
     while the columns were filled as the sweep went.
     """
     count = run.count()
-    present = {column.name for column in run.streams[run.default_stream].columns}
-
-    def column(name: str) -> Array:
-        return np.asarray(run.column(name), float) if name in present else np.full(count, np.nan)
-
-    stage = run.column("stage") if "stage" in present else np.full(count, "")
     rows = SweepRows(
-        stage=np.asarray(stage, dtype=np.str_),
-        fluence=column("fluence_uj_cm2"),
-        fluence_error=column("fluence_error_uj_cm2"),
-        intensity=column("band_intensity"),
-        intensity_error=column("band_intensity_error"),
-        fwhm_nm=column("fwhm_nm"),
-        ase=column("ase_intensity"),
-        pl=column("pl_intensity"),
-        saturated=np.nan_to_num(column("saturated_pixels")) > 0,
+        stage=texts(run, "stage"),
+        fluence=column(run, "fluence_uj_cm2"),
+        fluence_error=column(run, "fluence_error_uj_cm2"),
+        intensity=column(run, "band_intensity"),
+        intensity_error=column(run, "band_intensity_error"),
+        fwhm_nm=column(run, "fwhm_nm"),
+        ase=column(run, "ase_intensity"),
+        pl=column(run, "pl_intensity"),
+        saturated=np.nan_to_num(column(run, "saturated_pixels")) > 0,
     )
     points = data.get("points")
     if not isinstance(points, list) or len(points) != count or not all(isinstance(p, Mapping) for p in points):
@@ -121,33 +112,21 @@ def _pixels_per_nm(run: Run) -> float:
 
 def read_spectra(run: Run, rows: SweepRows) -> EmissionSpectra | None:
     """Read the spectra, subtract dark and scattered pump light, divide by pulses; None if there are none to show."""
-    name = run.header.get("spectra")
-    field = run.streams[run.default_stream].array(str(name)) if name else None
-    axis = run.axes.get(field.axis or "") if field is not None else None
-    if field is None or axis is None or len(field.shape) != 1 or len(axis.values) != field.shape[0]:
+    name, stream = str(run.header.get("spectra")), run.default_stream
+    wavelength_nm = wavelengths_nm(run, name, stream)
+    if wavelength_nm is None:
         return None
-    chosen = _thinned(rows)
-    frames = _frames(run, field.name)
-    nm_per_pixel = np.abs(np.gradient(axis.values)) if len(axis.values) > 1 else np.ones(1)
-    light = [_column(run, column) for column in _LIGHT]
+    frames = read_frames(run, name)
+    nm_per_pixel = np.abs(np.gradient(wavelength_nm)) if len(wavelength_nm) > 1 else np.ones(1)
     kept, spectra, without_dark, saturated = [], [], 0, False
-    for index in chosen:
-        pulses, energy_j = (float(values[index]) for values in light)
-        frame = _frame(run, run.default_stream, field.name, index)
-        try:
-            if frame is None or not pulses > 0:
-                raise LookupError
-            # Without an energy there is no telling how much pump was scattered: none is subtracted.
-            signal, _ = frames.emission(frame, energy_j if math.isfinite(energy_j) else 0.0, pulses)
-        except LookupError:
+    for index in _thinned(rows):
+        found = emission(run, frames, stream, index, name)
+        if found is None:
             without_dark += 1
             continue
-        mask = _mask(run, run.default_stream, field.shape, index)
-        full = (mask & _SATURATED) > 0
-        saturated |= bool(full.any())
-        signal[full] = np.nan
+        saturated |= bool((read_mask(run, stream, wavelength_nm.shape, index) & SATURATED).any())
         kept.append(index)
-        spectra.append(signal / pulses / nm_per_pixel)
+        spectra.append(found[0] / nm_per_pixel)
     if not kept:
         return None
     left_out = [f"{without_dark} spectra without a dark frame are not shown"] if without_dark else []
@@ -155,7 +134,7 @@ def read_spectra(run: Run, rows: SweepRows) -> EmissionSpectra | None:
         left_out.append("saturated pixels are left out")
     if not frames.has_scatter:
         left_out.append("no frame of pump scatter: only dark is subtracted")
-    return EmissionSpectra(rows.fluence[kept], axis.values, np.array(spectra), tuple(left_out))
+    return EmissionSpectra(rows.fluence[kept], wavelength_nm, np.array(spectra), tuple(left_out))
 
 
 def fitted_curve(threshold: Mapping[str, Any], fluence: Array) -> Array | None:
@@ -187,44 +166,3 @@ def _thinned(rows: SweepRows) -> list[int]:
         marks = np.linspace(float(x[0]), float(x[-1]), MAX_SPECTRA)
         ordered = ordered[np.unique(np.searchsorted(x, marks - 1e-12))]
     return [int(index) for index in ordered]
-
-
-def _column(run: Run, name: str, stream: str | None = None) -> Array:
-    stream = stream or run.default_stream
-    if run.streams[stream].column(name) is None:
-        return np.full(run.count(stream), np.nan)
-    return np.asarray(run.column(name, stream), float)
-
-
-def _frames(run: Run, name: str) -> Frames:
-    """Get the dark frames and, where it was measured, the pump scatter of a run."""
-    frames = Frames()
-    for index in range(_count(run, "dark", name)):
-        if (frame := _frame(run, "dark", name, index)) is not None:
-            frames.add_dark(frame)
-    last = _count(run, "scatter", name) - 1
-    frame = _frame(run, "scatter", name, last) if last >= 0 else None
-    if frame is not None:
-        pulses, energy_j = (float(_column(run, column, "scatter")[last]) for column in _LIGHT)
-        with suppress(ValueError, LookupError):
-            frames.add_scatter(frame, energy_j, pulses)
-    return frames
-
-
-def _count(run: Run, stream: str, name: str) -> int:
-    return run.count(stream) if stream in run.streams and run.streams[stream].array(name) is not None else 0
-
-
-def _frame(run: Run, stream: str, name: str, index: int) -> Frame | None:
-    """Get a stored frame or spectrum, or None if it does not say how it was exposed."""
-    exposure_s, sums = (float(_column(run, column, stream)[index]) for column in ("exposure_s", "accumulations"))
-    if not (math.isfinite(exposure_s) and sums > 0):
-        return None
-    counts = np.asarray(run.array(name, stream)[index], float)
-    return Frame(counts, exposure_s, int(sums), (_mask(run, stream, counts.shape, index) & _COSMIC) > 0)
-
-
-def _mask(run: Run, stream: str, shape: tuple[int, ...], index: int) -> NDArray[np.uint8]:
-    if run.streams[stream].array("mask") is None:
-        return np.zeros(shape, np.uint8)
-    return np.asarray(run.array("mask", stream)[index])
