@@ -187,9 +187,7 @@ class Laboratory:
             times = self.next_pulse(t) + self.pulse_period_s * np.arange(n_pulses)
             self._seen(float(times[-1]) if n_pulses else t)
             arrived = (self.shutter.open_at(times) > 0.5) & (self.beam.behind_pick_off.sample(times) > 0.5)
-            length_mm = self.truth.illuminated.length_mm
-            share = self.slit.open_length_mm(t) / length_mm if self.slit.is_there else 1.0
-            share *= self.truth.meter.ratio * self.truth.slit.meter_share
+            share = self._slit_share(t) * self.truth.meter.ratio * self.truth.slit.meter_share
             white = self.truth.slit.meter_noise * self.noise.generator("slit meter").standard_normal(n_pulses)
             passed = self.wave_plate.transmission(times)
             energy_uj = passed * self.laser.pulse_energies_uj(n_pulses, "slit meter")
@@ -318,7 +316,7 @@ class Laboratory:
         width_nm = np.abs(np.gradient(wavelengths))
         sigma_px = self.spectrograph.psf_sigma_nm(lines_per_mm) / float(np.median(width_nm))
         mean_fluence, pump_nm = float(fluences.mean()), self.truth.laser.wavelength_nm
-        pump = mean_fluence * float(efficiency(pump_nm))
+        pump = mean_fluence * float(efficiency(pump_nm)) * self._slit_share(t)
         electrons = np.zeros(truth.pixels)
         for order, share in _PUMP_ORDERS.items():
             _add_line(electrons, wavelengths, order * pump_nm, share * truth.pump_line * pump)
@@ -346,6 +344,10 @@ class Laboratory:
         if self.sample is None:
             return None
         return SampleEmission(self.sample, stripe, self.sample_state(t), cut=self.slit.is_there)
+
+    def _slit_share(self, t: float) -> float:
+        """Energy behind the slit in units of that for the whole stripe; 1 without blades."""
+        return self.slit.open_length_mm(t) / self.truth.illuminated.length_mm if self.slit.is_there else 1.0
 
     def _reading_factor(self, t: float) -> float:
         """How much more or less than meant is seen of the emission at ``t``."""
