@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -198,11 +199,11 @@ def _some_value(parameter: Parameter) -> float:
     default = parameter.default
     if isinstance(default, int | float) and not isinstance(default, bool):
         return float(default)
-    low, high = (getattr(parameter, key, None) for key in ("minimum", "maximum"))
-    ends = [float(end) for end in (low, high) if isinstance(end, int | float) and abs(end) < 1e15]
-    if len(ends) == 2 and ends[0] > 0:
-        return (ends[0] * ends[1]) ** 0.5
-    return sum(ends) / len(ends) if ends else 1.0
+    given = [getattr(parameter, key, None) for key in ("minimum", "maximum")]
+    low, high = (float(end) if isinstance(end, int | float) and math.isfinite(end) else None for end in given)
+    if low is not None and high is not None and low > 0:
+        return math.sqrt(low * high)
+    return min(max(1.0, low if low is not None else 1.0), high if high is not None else math.inf)
 
 
 def _require_within(source: FromResult, unit: str, values: Sequence[float]) -> None:

@@ -153,6 +153,57 @@ when = "shutter.interlock is open"
 action = "safe"
 """
 """What a bench may have and no shipped one has."""
+UNATTENDED = """
+retries = 1
+retry_wait = "10 min"
+order = "sample"
+time_zone = "Europe/Berlin"
+
+[quiet]
+from = "22:00"
+to = "07:00"
+weekdays = ["mon", "tue"]
+
+[notify]
+urls = ["json://localhost/secret"]
+file = "~/addresses"
+on = ["failure", "digest"]
+digest = "08:00"
+stall = "30 min"
+
+[[run]]
+name = "first"
+procedure = "fluence-sweep"
+bench = "simulated"
+samples = ["cdse-cds-zno", "cdse-cds"]
+positions = ["A1", "A2"]
+retries = 2
+retry_wait = "1 min"
+parameters = { averages = 1 }
+
+[[run]]
+name = "second"
+procedure = "fluence-sweep"
+bench = "simulated"
+samples = ["cdse-cds-zno"]
+positions = ["A2"]
+after = ["first"]
+quiet = "wait"
+interleave = "long"
+leave = "5 min"
+fill = true
+[run.parameters]
+averages = 1
+expected-threshold = { from = "first", result = "threshold", field = "ci95.1", plus = "1 uJ/cm^2", fallback = "30 uJ/cm^2" }
+[run.parameters.fluences]
+from = "first"
+result = "threshold"
+times = [0.5, 1, 3]
+at_least = "1 uJ/cm^2"
+at_most = "300 uJ/cm^2"
+if_missing = "skip"
+"""
+"""What a campaign may have beside its runs."""
 _VALUE = re.compile(r"^([^=#\n]+=[ \t]*)([^\n]*)$", re.MULTILINE)
 _TEXT = re.compile(r'"[^"\n]*"')
 _DIGITS = re.compile(r"[0-9.eE+-]+")
@@ -293,6 +344,8 @@ def mutated(seed: int) -> tuple[str, str, bytes]:
     text = source.read_text(encoding="utf-8")
     if kind == "benches" and draw.random() < 0.5:
         text += INTERLOCKS
+    if kind == "campaigns" and draw.random() < 0.7:
+        text = 'name = "alone"\n' + UNATTENDED
     for _ in range(draw.choice((1, 1, 1, 2, 4))):
         text = draw.choice(TEXTUAL)(text, draw) if text else text
     return kind, source.name, encoded(text, draw)
