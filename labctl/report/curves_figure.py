@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.report import style
-from labctl.report.generic_figure import axis_label
-from labctl.report.wording import clipped
+from labctl.report.wording import clipped, label_text, unit_text
 from labctl.store.layout import Column
 from labctl.store.run import Run
 
@@ -45,7 +44,7 @@ class Curve:
             return None
         y = np.asarray(run.column(signal.name), float)
         x = np.asarray(run.column("t_s" if x_column is None else x_column.name), float)
-        x_label = "Time (s)" if x_column is None else axis_label(x_column)
+        x_label = "Time (s)" if x_column is None else _label(x_column)
         if x_column is None or x_column.unit == "s":
             x, x_label = _in_fitting_unit(x, x_label)
         good = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
@@ -53,7 +52,7 @@ class Curve:
             return None
         if good.size > _MOST_POINTS:
             good = good[np.linspace(0, good.size - 1, _MOST_POINTS).astype(int)]
-        return cls(name, x[good], y[good], x_label, axis_label(signal), run.simulated)
+        return cls(name, x[good], y[good], x_label, _label(signal), run.simulated)
 
 
 def curves_png(curves: Sequence[Curve], title: str, subtitle: str) -> bytes:
@@ -66,7 +65,7 @@ def curves_png(curves: Sequence[Curve], title: str, subtitle: str) -> bytes:
         columns = min(len(curves), 3)
         rows = math.ceil(len(curves) / columns)
         grid = figure.add_gridspec(
-            rows, columns, left=0.075, right=0.985, bottom=0.1, top=top - 0.05, wspace=0.32, hspace=0.5
+            rows, columns, left=0.075, right=0.985, bottom=0.1, top=top - 0.05, wspace=0.36, hspace=0.5
         )
         for number, curve in enumerate(curves):
             _panel(figure.add_subplot(grid[number // columns, number % columns]), curve)
@@ -76,10 +75,13 @@ def curves_png(curves: Sequence[Curve], title: str, subtitle: str) -> bytes:
 
 
 def _panel(axes: Any, curve: Curve) -> None:
-    axes.plot(curve.x, curve.y, ".-", color=style.BLUE, ms=4, lw=0.8)
-    axes.set_title(clipped(curve.name, 40), loc="left", parse_math=False)
-    axes.set_xlabel(clipped(curve.x_label, 40), parse_math=False)
-    axes.set_ylabel(clipped(curve.y_label, 40), parse_math=False)
+    # A line tells the course of what was measured one after the other, and nothing where x goes to and fro.
+    along = bool(np.all(np.diff(curve.x) >= 0))
+    axes.plot(curve.x, curve.y, ".-" if along else ".", color=style.BLUE, ms=5, lw=0.8)
+    axes.set_title(clipped(curve.name, 36), loc="left", size=12, parse_math=False)
+    axes.set_xlabel(curve.x_label, size=11, parse_math=False)
+    axes.set_ylabel(curve.y_label, size=11, parse_math=False)
+    axes.tick_params(labelsize=10)
     for axis, values, scale in ((axes.xaxis, curve.x, axes.set_xscale), (axes.yaxis, curve.y, axes.set_yscale)):
         low, high = float(values.min()), float(values.max())
         if low > 0 and high / low > _LOG_ABOVE:
@@ -104,6 +106,12 @@ def _column(run: Run, name: str) -> Column | None:
     layout = run.streams.get(run.default_stream)
     column = None if layout is None else layout.column(name)
     return None if column is None or column.kind == "text" else column
+
+
+def _label(column: Column) -> str:
+    """Write a column as the label of a small panel, its unit in full."""
+    unit = unit_text(column.unit)
+    return clipped(column.description or label_text(column.name), 24) + (f" ({unit})" if unit else "")
 
 
 def _in_fitting_unit(seconds: NDArray[np.float64], label: str) -> tuple[NDArray[np.float64], str]:

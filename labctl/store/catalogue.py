@@ -24,6 +24,7 @@ from labctl.store.source import Note, Result
 _SET_ASIDE = re.compile(r"\.\d+\.h5$")
 """An earlier state of a run that was resumed after sealing."""
 _MOST_WORDS = 4000
+_WORDS = ("status", "run", "procedure", "sample", "started", "spot", "words")
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,7 @@ def list_runs(directory: Path | str) -> list[RunSummary]:
     directory = Path(directory)
     if not directory.is_dir():
         raise StorageError(f"there is no directory {directory}", where=str(directory))
-    index = RunIndex(directory, _sealed_entry)
+    index = RunIndex(directory, _sealed_entry, _is_entry)
     found = [summarise(stem, index) for stem in sorted(_stems(directory))]
     index.keep()
     return found
@@ -131,7 +132,7 @@ def summarise(stem: Path, index: RunIndex | None = None) -> RunSummary:
 
 
 def _summary(path: Path, entry: Mapping[str, Any]) -> RunSummary:
-    words = {key: str(entry[key]) for key in ("status", "run", "procedure", "sample", "started", "spot", "words")}
+    words = {key: str(entry[key]) for key in _WORDS}
     results = {str(name): dict(one) for name, one in entry["results"].items()}
     return RunSummary(path, points=int(entry["points"]), simulated=bool(entry["simulated"]), results=results, **words)
 
@@ -187,6 +188,18 @@ def _entry(
         "results": _numbers(found) if isinstance(found, Mapping) else {},
         "words": " ".join(texts)[:_MOST_WORDS],
     }
+
+
+def _is_entry(entry: Any) -> bool:
+    """Whether something has the form of what :func:`_entry` gives."""
+    return (
+        isinstance(entry, dict)
+        and all(isinstance(entry.get(key), str) for key in _WORDS)
+        and isinstance(entry.get("points"), int)
+        and isinstance(entry.get("results"), dict)
+        and all(isinstance(one, dict) for one in entry["results"].values())
+        and "simulated" in entry
+    )
 
 
 def _numbers(results: Mapping[str, Any]) -> dict[str, dict[str, Any]]:

@@ -24,12 +24,14 @@ class RunIndex:
     """The index of one folder. :meth:`look_up` reads from it, :meth:`keep` writes it back.
 
     :param read: Reads what the index keeps of a sealed file; may raise.
+    :param is_entry: Tells whether something has the form of what ``read`` gives.
     """
 
-    def __init__(self, folder: Path, read: Callable[[Path], Entry]) -> None:
+    def __init__(self, folder: Path, read: Callable[[Path], Entry], is_entry: Callable[[Any], bool]) -> None:
         self._path = folder / NAME
         self._folder = folder
         self._read = read
+        self._is_entry = is_entry
         self._known = _load(self._path)
         self._used: dict[str, Any] = {}
         self._changed = False
@@ -40,7 +42,7 @@ class RunIndex:
         status = path.stat()
         stamp = [status.st_size, status.st_mtime_ns]
         known = self._known.get(name)
-        if isinstance(known, Mapping) and known.get("stamp") == stamp and isinstance(known.get("entry"), dict):
+        if isinstance(known, Mapping) and known.get("stamp") == stamp and self._is_entry(known.get("entry")):
             self._used[name] = known
             return known["entry"]
         entry = self._read(path)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -7,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from labctl.errors import StorageError
-from labctl.store import naming
+from labctl.store import catalogue, naming, run_index
 from labctl.store.catalogue import list_runs
 from labctl.store.journal import Journal
 from labctl.store.naming import allocate_run
+from labctl.store.results import add_note, add_result
 from labctl.store.seal import seal
 
 MakeRun = Callable[..., Path]
@@ -55,3 +57,80 @@ def test_a_missing_directory_is_an_error(tmp_path: Path) -> None:
     assert list_runs(tmp_path) == []
     with pytest.raises(StorageError, match="no directory"):
         list_runs(tmp_path / "none")
+
+
+def test_sealed_runs_are_opened_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = sealed_run(tmp_path)
+    opened: list[Path] = []
+
+    class Counting(catalogue.SealedReader):
+        def __init__(self, path: Path | str) -> None:
+            opened.append(Path(path))
+            super().__init__(path)
+
+    monkeypatch.setattr(catalogue, "SealedReader", Counting)
+    first = list_runs(tmp_path)
+    assert [summary.results["threshold"]["value"] for summary in first] == [28.5]
+    assert list_runs(tmp_path) == first and opened == [path]
+    add_note(path, "looks bleached")
+    (again,) = list_runs(tmp_path)
+    assert "looks bleached" in again.words and len(opened) == 2
+    path.unlink()
+    assert list_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b'{"format": 9}', b'{"format": 1, "runs": 3}', b"[" * 100_000, b"\xff" * 10],
+)
+def test_an_index_is_disposable(tmp_path: Path, content: bytes) -> None:
+    sealed_run(tmp_path)
+    expected = list_runs(tmp_path)
+    index = tmp_path / run_index.NAME
+    assert index.is_file()
+    index.write_bytes(content)
+    assert list_runs(tmp_path) == expected
+    index.unlink()
+    assert list_runs(tmp_path) == expected
+
+
+def test_an_index_that_lies_in_form_hides_no_run(tmp_path: Path) -> None:
+    sealed_run(tmp_path)
+    list_runs(tmp_path)
+    index = tmp_path / run_index.NAME
+    known = json.loads(index.read_bytes())
+    for entry in known["runs"].values():
+        entry["entry"] = {"status": 3}
+    index.write_text(json.dumps(known))
+    assert [summary.status for summary in list_runs(tmp_path)] == ["finished"]
+
+
+def test_a_folder_that_cannot_be_written_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sealed_run(tmp_path)
+
+    def refused(*_: object, **__: object) -> None:
+        raise PermissionError("read only")
+
+    monkeypatch.setattr(Path, "write_text", refused)
+    assert len(list_runs(tmp_path)) == 1
+    assert not (tmp_path / run_index.NAME).exists()
+
+
+def test_a_running_one_shows_notes_and_results(tmp_path: Path) -> None:
+    with Journal.create(tmp_path / "0001_x.journal", {"run": "0001_x", "procedure": "p"}) as journal:
+        add_note(journal.path, "a note")
+        add_result(journal.path, "p", {"result": {"threshold": {"value": 3.0, "unit": "nm"}}})
+        (found,) = list_runs(tmp_path)
+        assert (found.status, found.key_result) == ("running", ("threshold", {"value": 3.0, "unit": "nm"}))
+        assert "a note" in found.words
+
+
+def sealed_run(folder: Path) -> Path:
+    journal = Journal.create(folder / "0001_x.journal", {"run": "0001_x", "procedure": "p", "sample": {"name": "A"}})
+    with journal:
+        journal.set_status("finished", t_s=1.0, wall_s=1.0)
+    add_result(journal.path, "p", {"result": {"threshold": {"value": 28.5, "unit": "uJ/cm^2", "chi2": 3}}})
+    path = folder / "0001_x.h5"
+    seal(journal.path, path)
+    journal.path.unlink(missing_ok=True)
+    return path
