@@ -26,7 +26,7 @@ from labctl.bench.slit import Slit
 from labctl.config.bench import BenchConfig
 from labctl.config.sample import SampleConfig
 from labctl.errors import InputError
-from labctl.quantities import Fluence
+from labctl.quantities import EnergyReading
 from labctl.run.parameters import flag, quantity, quantity_list, whole
 from labctl.run.plan import Plan, Point
 from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams
@@ -231,9 +231,15 @@ class VslScan(EmissionProcedure):
     ) -> Record:
         bench, pump, slit = self.bench, self.bench.pump, self._slit
         exposure_s = self.ladder.choose(self._expected_rate(point, expects_um), bench.spectrometer.detector)
+        expected_j = self._energy_behind_slit_j(point.settings["fluence_uj_cm2"], stripe_um[0])
+        behind: list[EnergyReading | None] = [None]
+        # No pulse triggers a meter behind a closed slit; and where the edge is, it does not tell.
+        metered = point.stage.startswith("lengths")
         with pump.light() as opening:
-            spectrum, fluence, reading = self.taker.well_exposed(exposure_s)
-            behind = slit.read_energy(self._energy_behind_slit_j(fluence, stripe_um[0]), self._reading_pulses)
+            spectrum, fluence, reading = self.taker.well_exposed(
+                exposure_s,
+                lambda: behind.append(slit.read_energy(expected_j, self._reading_pulses) if metered else None),
+            )
         pulses = self.pulses_in(spectrum)
         signal, variance = self.frames.emission(spectrum, fluence.pulse_energy_j, pulses)
         intensity, error = band_sum(signal, variance, self.band_mask, pulses / spectrum.accumulations)
@@ -257,8 +263,8 @@ class VslScan(EmissionProcedure):
             "band_intensity_error": error / pulses,
             "peak_nm": line.peak_nm,
             "fwhm_nm": line.fwhm_nm,
-            "slit_energy_j": behind.mean_j if behind is not None else math.nan,
-            "slit_energy_error_j": behind.error_j if behind is not None else math.nan,
+            "slit_energy_j": last.mean_j if (last := behind[-1]) is not None else math.nan,
+            "slit_energy_error_j": last.error_j if last is not None else math.nan,
             "exposure_s": spectrum.exposure_s,
             "accumulations": spectrum.accumulations,
             "counted_pulses": pulses,
@@ -276,22 +282,25 @@ class VslScan(EmissionProcedure):
     def _expected_rate(self, point: Point, length_um: float) -> float | None:
         """Predict the rate of the brightest pixel from the stripes of the same fluence and kind so far."""
         kind = point.stage.partition("-")[0]
-        known = [
-            {"fluence_uj_cm2": row["length_um"], "peak_rate": row["peak_rate"]}
+        alike = [
+            row
             for row in self._memory.rows
-            if row["stage"].partition("-")[0] == kind
-            and row["fluence_set_uj_cm2"] == point.settings["fluence_uj_cm2"]
-            and row["length_um"] > 0
+            if row["stage"].partition("-")[0] == kind and row["fluence_set_uj_cm2"] == point.settings["fluence_uj_cm2"]
         ]
-        return predicted_peak_rate(known, length_um) if length_um > 0 else None
+        if length_um <= 0:
+            return min((row["peak_rate"] for row in alike), default=None)
+        known = [
+            {"fluence_uj_cm2": row["length_um"], "peak_rate": row["peak_rate"]} for row in alike if row["length_um"] > 0
+        ]
+        return predicted_peak_rate(known, length_um)
 
-    def _energy_behind_slit_j(self, fluence: Fluence, length_um: float) -> float:
+    def _energy_behind_slit_j(self, fluence_uj_cm2: float, length_um: float) -> float:
         """Get the energy behind the slit: the fluence is that of the beam, whatever passes."""
         pump = self.bench.config.pump
         whole_mm = (
             pump.spot.length_mm if pump is not None and pump.spot.shape == "stripe" else self._slit.config.longest_mm
         )
-        return fluence.pulse_energy_j * max(length_um * 1e-3 / whole_mm, 1e-3)
+        return self.bench.pump.geometry.pulse_energy_j(fluence_uj_cm2) * max(length_um * 1e-3 / whole_mm, 1e-3)
 
     def _stripe_lengths(self, longest_um: float) -> tuple[float, ...]:
         if self.lengths is not None:

@@ -106,6 +106,7 @@ class PumpBeam:
         self._range_j = math.nan
         self.warnings: list[str] = []
         """What the experimenter should know of the light; each once."""
+        self._arrived: tuple[float, float] | None = None
         self._expected_uj_cm2: float | None = None
         self._reached_uj_cm2: float | None = None
         self._opening: Opening | None = None
@@ -194,9 +195,13 @@ class PumpBeam:
                 todo="close the shutter first",
             )
         self._expected_uj_cm2 = self._reached_uj_cm2 = None
-        if target - self.attenuator.angle_deg < _BACKLASH_APPROACH_DEG:
-            self.attenuator.move_to(target - _BACKLASH_APPROACH_DEG)
-        reached = self.attenuator.move_to(target)
+        now_deg = self.attenuator.angle_deg
+        if self._arrived != (target, now_deg):
+            self._arrived = None
+            if target - now_deg < _BACKLASH_APPROACH_DEG:
+                self.attenuator.move_to(target - _BACKLASH_APPROACH_DEG)
+            now_deg = self.attenuator.move_to(target)
+        reached = now_deg
         error = (reached - target + 180.0) % 360.0 - 180.0
         if abs(error) > _ANGLE_TOLERANCE_STEPS * self.attenuator.resolution_deg:
             raise InstrumentError(
@@ -205,6 +210,8 @@ class PumpBeam:
                 state="shutter closed",
                 todo="home the mount; look for a blocked plate",
             )
+        # A plate that stands where it arrived from below is left alone: points of one fluence follow one another.
+        self._arrived = target, reached
         if self._malus is not None:
             self._expected_uj_cm2 = self._malus.energy_j(target) * self._uj_cm2_per_meter_j
         return reached

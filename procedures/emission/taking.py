@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,10 @@ from procedures.emission.exposure import ExposureLadder
 from procedures.emission.light import RETAKES
 
 _WEAK = 4.0
+
+
+def _nothing() -> None:
+    """Read nothing else."""
 
 
 class SpectrumTaker:
@@ -48,25 +53,36 @@ class SpectrumTaker:
         self._pulses = pulses
         self._stop = stop
 
-    def lit(self, exposure_s: float, accumulations: int) -> tuple[Spectrum, Fluence, EnergyReading]:
+    def lit(
+        self, exposure_s: float, accumulations: int, also: Callable[[], None] = _nothing
+    ) -> tuple[Spectrum, Fluence, EnergyReading]:
         """Take a spectrum, shutter open, and read the energy of the pulses in its first exposure.
 
         The reading starts as soon as the first exposure has: light beyond a limit is found no later than by a reading
         beforehand, and ends the exposure.
+
+        :param also: What else is read while the light is on.
         """
         self._bench.pump.require_dose(exposure_s * accumulations)
         readings: list[tuple[Fluence, EnergyReading]] = []
+
+        def during() -> None:
+            readings.append(self._bench.pump.read_fluence(self._pulses))
+            also()
+
         spectrum = self._bench.spectrometer.acquire(
             exposure_s,
             accumulations,
-            during=lambda: readings.append(self._bench.pump.read_fluence(self._pulses)),
+            during=during,
             stop=self._stop,
         )
         return spectrum, *readings[0]
 
-    def well_exposed(self, exposure_s: float) -> tuple[Spectrum, Fluence, EnergyReading]:
+    def well_exposed(
+        self, exposure_s: float, also: Callable[[], None] = _nothing
+    ) -> tuple[Spectrum, Fluence, EnergyReading]:
         """Take a spectrum, and again while its exposure is far off, always in the direction of the first correction."""
-        taken = self.lit(exposure_s, self._averages)
+        taken = self.lit(exposure_s, self._averages, also)
         first_s = taken[0].exposure_s
         for _ in range(RETAKES):
             better_s = self._better_exposure(taken[0])
@@ -74,7 +90,7 @@ class SpectrumTaker:
                 break
             if self._stop.is_set():
                 raise Aborted("the run was stopped on request")
-            taken = self.lit(better_s, self._averages)
+            taken = self.lit(better_s, self._averages, also)
         return taken
 
     def _better_exposure(self, spectrum: Spectrum) -> float | None:

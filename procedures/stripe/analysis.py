@@ -119,7 +119,7 @@ def _result(fluence: float, found: VSLAnalysis) -> dict[str, Any]:
         "peak": {"value": found.band.centre_nm, "unit": "nm"},
     }
     if found.budget is not None:
-        result["gain_with_systematic"] = found.budget.as_dict()
+        result["gain_with_systematic"] = found.budget.total.as_dict()
     if found.saturation_length_um is not None:
         result["saturation_length"] = {"value": found.saturation_length_um, "unit": "um"}
     if found.small_signal:
