@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from labctl.config.bench import load_bench
 from labctl.config.sample import load_sample
 from labctl.sim.laboratory import Laboratory, create
 
@@ -241,3 +242,34 @@ def test_the_line_moves_with_the_temperature() -> None:
         peaks.append(wavelengths[blue][np.argmax(np.convolve(frame[blue], np.ones(9), mode="same"))])
     assert peaks[0] == pytest.approx(435.0, abs=1.5)
     assert peaks[1] == pytest.approx(1239.84 / 2.916, abs=1.5)
+
+
+def _shipped(name: str, seed: int) -> Laboratory:
+    bench = load_bench(name, check_drivers=False)
+    table: Any = bench.laboratory
+    sample: Any = load_sample(str(bench.default_sample)).truth
+    return create(table, sample, seed)
+
+
+@pytest.mark.parametrize("name", ["simulated-gain", "simulated-gain-rings", "simulated-stability"])
+def test_the_slit_of_a_shipped_bench_is_at_first_as_wide_as_the_stripe_of_the_pump(name: str) -> None:
+    for seed in range(4):
+        lab = _shipped(name, seed)
+        for role in ("slit_near", "slit_far"):
+            lab.stage(role)
+        stripe = lab.slit.stripe(0.0)
+        assert stripe is not None
+        assert stripe.length_mm == pytest.approx(lab.truth.illuminated.length_mm, abs=0.012)
+        assert stripe.distance_mm == pytest.approx(0.0, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", ["simulated-stability", "simulated-perovskites"])
+def test_the_reference_of_a_shipped_bench_is_about_as_bright_as_its_sample(name: str) -> None:
+    lab = _shipped(name, 0)
+    lab.spectrograph.set(0.0, 620.0 if name == "simulated-stability" else 535.0, 600.0)
+    lab.wave_plate.move(0.0, 0.0, 0.0, lab.truth.wave_plate.theta0_deg + 40.0)
+    stage = lab.stage("sample_stage")
+    stage.ramp(0.0, 1.0, 10.0)
+    sample = _seen(lab, 2.0)
+    stage.ramp(3.0, 4.0, 40.0)
+    assert 0.3 < _seen(lab, 5.0) / sample < 3.0
