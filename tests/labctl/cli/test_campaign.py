@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 
 from labctl.cli import campaign as command
-from labctl.errors import ConfigError
+from labctl.config.campaign import load_campaign
+from labctl.errors import ConfigError, InputError
 from labctl.run import front
+from labctl.run.queue import run_queue
 from labctl.run.queue_work import StopAsked
 
 CAMPAIGN = """\
@@ -121,3 +123,70 @@ def test_a_question_ends_with_the_queue(monkeypatch: pytest.MonkeyPatch) -> None
     threading.Timer(0.2, stop_asked.set).start()
     assert command.ask_at_terminal("Go on?", stop_asked) is False
     release.set()
+
+
+def status(file: str, *, as_json: bool = False) -> int:
+    state = command.state_file(Path(file).name, str(Path(file).with_name("runs")))
+    assert state is not None
+    return command.show_campaign(state, as_json=as_json)
+
+
+def test_another_terminal_sees_how_far_a_campaign_is(
+    file: str, ends: dict[int, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[dict[str, Any]] = []
+    ends[1] = {"status": "failed", "exit": 1, "error": {"what": "the meter is silent"}}
+
+    def look(run: Any, request: Any, on_event: Any) -> dict[str, Any]:
+        on_event({"event": "started", "run": f"{request.out}/{request.seed}.h5"})
+        status(file, as_json=True)
+        seen.append(json.loads(capsys.readouterr().out))
+        known = {"run": "x.h5", "status": "finished", "safe_state": "confirmed", "exit": 0, "error": None}
+        return {**known, **ends.get(request.seed, {})}
+
+    out = str(Path(file).with_name("runs"))
+    run_queue(load_campaign(file), out=out, run_one=look)
+    assert [entry["status"] for entry in seen] == ["running", "running"]
+    assert [[run["status"] for run in entry["runs"]] for entry in seen] == [
+        ["running", "left"],
+        ["finished", "running"],
+    ]
+    assert [entry["left"] for entry in seen] == [["one", "two"], ["two"]]
+    assert status(file) == 0
+    said = capsys.readouterr()
+    assert "paused: 1 left, next two" in said.out and "the meter is silent" in said.out
+    assert "report" in said.out and "--resume" in said.err
+    state = Path(out) / "films.campaign.jsonl"
+    killed = state.read_bytes().splitlines(keepends=True)[:-2]
+    state.write_bytes(b"".join(killed) + b'{"event": "en')
+    assert status(file) == 0
+    said = capsys.readouterr()
+    assert "broken off: 1 left" in said.out and "goes on" in said.err
+
+
+def test_a_campaign_is_named_in_many_ways(file: str, ends: dict[int, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    call(file)
+    folder = Path(file).parent
+    state = folder / "runs" / "films.campaign.jsonl"
+    monkeypatch.chdir(folder)
+    for name, out in [("films", None), ("films.toml", "runs"), (file, "runs"), (str(state), None), ("films", "runs")]:
+        found = command.state_file(name, out)
+        assert found is not None and found.absolute() == state, name
+    for name in ("none", "runs/2026-11-21/0001_x", "", "\0", "/"):
+        assert command.state_file(name, None) is None
+    (folder / "films.h5").touch()
+    assert command.state_file("films", None) is None, "a run of that name comes first"
+    with pytest.raises(InputError, match="no campaign"):
+        command.show_campaign(Path("none.campaign.jsonl"), as_json=False)
+
+
+def test_messages_that_were_not_sent_are_told(
+    file: str, ends: dict[int, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = Path(file)
+    path.write_text(
+        'name = "films"\n[notify]\nurls = ["json://127.0.0.1:9/x?cto=1&rto=1"]\n' + CAMPAIGN.split("\n", 1)[1]
+    )
+    assert call(file) == 0
+    said = capsys.readouterr()
+    assert "1 messages could not be sent" in said.err and "campaign films: finished, 0 runs left" in said.err
