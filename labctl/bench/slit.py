@@ -86,7 +86,8 @@ class Slit:
         :param offset_um: Distance of its beginning from the film's edge; needs a near blade if it is not 0.
         :raises LimitExceeded: It would reach beyond the part of the beam that is even; nothing was moved.
         """
-        if length_um < 0 or offset_um < 0 or offset_um + length_um > self.longest_um * (1 + 1e-9):
+        fits = length_um >= 0 and offset_um >= 0 and offset_um + length_um <= self.longest_um * (1 + 1e-9)
+        if not fits:  # written so that a value that is not a number is refused, too
             raise LimitExceeded(
                 f"a stripe from {offset_um:g} um to {offset_um + length_um:g} um was asked for; the pump is even from"
                 f" the edge to {self.longest_um:g} um",

@@ -48,8 +48,9 @@ class StressLamp:
             self.meter.wavelength_nm = self.config.wavelength_nm
 
     def switch_on(self) -> None:
-        """Switch on, if it is off."""
+        """Switch on at the brightness of the bench file, if it is off; one connected anew has no brightness yet."""
         if not self.lamp.is_on:
+            self.prepare()
             self.lamp.switch_on()
             self._on_since_s = self.clock.now()
 
