@@ -144,7 +144,7 @@ def test_nothing_is_heated_or_cooled_without_vacuum(cryostat):
     opened = cryostat()
     assert opened.truth()["pressure_mbar"] > 1000
     for temperature_c in (-196.0, 40.0):
-        with pytest.raises(InstrumentError, match="nothing is heated or cooled above 0.001 mbar") as caught:
+        with pytest.raises(InstrumentError, match=r"nothing is heated or cooled above 0\.001 mbar") as caught:
             opened.bench.thermostat.begin(temperature_c)
         assert caught.value.role == "vacuum_gauge"
         assert caught.value.state == "the heating stage was not switched on"
