@@ -305,12 +305,13 @@ def sim_serve(
     speed: Annotated[float, typer.Option(help="Laboratory seconds per second.")] = 1.0,
     sample: SampleOption = None,
     seed: SeedOption = 0,
+    until_eof: Annotated[bool, typer.Option("--until-eof", help="End when the standard input closes.")] = False,
     as_json: Json = False,
 ) -> None:
     """Serve every emulator of a bench on TCP and, on POSIX, a pty, until it is ended."""
     from labctl.cli.sim import serve
 
-    raise typer.Exit(serve(bench, speed, sample, seed, as_json=as_json))
+    raise typer.Exit(serve(bench, speed, sample, seed, until_eof=until_eof, as_json=as_json))
 
 
 @app.command()
