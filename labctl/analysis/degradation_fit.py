@@ -33,7 +33,7 @@ RISE_EVIDENCE = 6.0
 EQUAL_EVIDENCE = 2.0
 """Laws whose BIC differ by less are equally good; the one with the fewest parameters is then taken."""
 _POLISHED = 4
-_CONSTRAINT_SHARE = 1e-3
+_CONSTRAINT_SHARE = 1e-2
 
 
 @dataclass(frozen=True)
@@ -152,14 +152,14 @@ class LawFit:
         """Return the two-sided quantile of chi2's square root for a level; Student's, as the scale is estimated."""
         return float(student.ppf(0.5 + 0.5 * level, max(self.spread_dof, 1)))
 
-    def value_estimate(self, clock: float) -> Estimate:
-        """Return I/I(0) at one clock reading with profile intervals."""
+    def value_estimate(self, clock: float, *, walk: bool = True) -> Estimate:
+        """Return I/I(0) at one clock reading; ``walk`` as in `profiled`."""
         value = float(self.values(np.array([clock]))[0])
 
         def constraint(x: float, p: Array) -> float:
             return float(self.law.shape(np.array([clock]), p)[0]) - x
 
-        return self.profiled(constraint, value, "1", (0.0, np.inf))
+        return self.profiled(constraint, value, "1", (0.0, np.inf), walk=walk)
 
     def parameter_estimates(self) -> dict[str, Estimate]:
         """Return the law's parameters by name; their unit is "clock" where they carry that of the clock."""
@@ -204,11 +204,13 @@ class LawFit:
         *,
         least_sd: float = 0.0,
         held: bool = False,
+        walk: bool = True,
     ) -> Estimate:
         """Return ``value`` with the intervals in which chi2, minimised under the constraint, rises as Student's t says.
 
         An end beyond ``edges`` becomes the edge. ``held``: x is the quench factor, an amplitude rather than a function
-        of theta, and the data are fitted with it.
+        of theta, and the data are fitted with it. ``walk`` False takes first-order errors instead of the profile:
+        enough for a law that is only an alternative.
         """
         if self.theta.size == 0:
             return Estimate(value, unit, (value, value), (value, value))
@@ -220,6 +222,13 @@ class LawFit:
         if not (np.isfinite(sd) and sd > 1e-12 * max(abs(value), 1e-12)):
             return Estimate(value, unit, (value, value), (value, value))
 
+        if not walk:
+            ends68, ends95 = (
+                (max(value - q * sd, edges[0]), min(value + q * sd, edges[1]))
+                for q in (self.quantile(level) for level in LEVELS)
+            )
+            return Estimate(value, unit, ends68, ends95)
+
         def refit(x: float, theta: Array) -> tuple[float, Array]:
             if held:
                 return _minimise(self.data, self.law, self.limits, theta, quench=x)[:2]
@@ -229,9 +238,9 @@ class LawFit:
         ends = {level: [value, value] for level in LEVELS}
         for side, edge in enumerate(edges):
             at = 2 * side - 1
-            walk = ProfileWalk(refit, self.chi2, self.scale, Station(0.0, value, self.theta), at * sd, edge)
+            path = ProfileWalk(refit, self.chi2, self.scale, Station(0.0, value, self.theta), at * sd, edge)
             for level in LEVELS:
-                ends[level][side] = walk.reach(self.quantile(level))
+                ends[level][side] = path.reach(self.quantile(level))
         low, high = ((float(ends[level][0]), float(ends[level][1])) for level in LEVELS)
         return Estimate(value, unit, low, high)
 
@@ -266,15 +275,17 @@ def fit_laws(data: CurveData, laws: Sequence[Law] = LAWS) -> list[LawFit]:
     fits = [fit_law(data, law) for law in laws if len(law.bounds(*data.span)) + kinds < min(distinct, data.clock.size)]
     if not fits:
         raise ValueError(f"{data.clock.size} points at {distinct} clock readings are too few for any law")
-    scale = min(fit.chi2 / fit.dof for fit in fits)
-    if data.scale_known:
-        scale = max(scale, 1.0)
-    scale = max(scale, 1e-12)
-    scaled = [replace(fit, scale=scale, spread_dof=fit.dof + (data.noise_dof if scale == 1.0 else 0)) for fit in fits]
-    ranked = sorted(scaled, key=lambda fit: fit.rank)
+    lowest = min(fit.chi2 / fit.dof for fit in fits)
+    ranked = sorted(_scaled(fits, lowest), key=lambda fit: fit.rank)
     equal = [fit for fit in ranked if fit.rank - ranked[0].rank < EQUAL_EVIDENCE]
     chosen = min(equal, key=lambda fit: fit.parameters_free)
-    return [chosen, *(fit for fit in ranked if fit is not chosen)]
+    return _scaled([chosen, *(fit for fit in ranked if fit is not chosen)], chosen.chi2 / chosen.dof)
+
+
+def _scaled(fits: Sequence[LawFit], scale: float) -> list[LawFit]:
+    """Return the fits with errors widened by a variance ``scale``; made smaller only if their size was not known."""
+    used = max(scale, 1.0 if fits[0].data.scale_known else 1e-12)
+    return [replace(fit, scale=used, spread_dof=fit.dof + (fit.data.noise_dof if used == 1.0 else 0)) for fit in fits]
 
 
 def _apart(starts: Array, limits: Bounds) -> list[Array]:

@@ -143,10 +143,12 @@ def maximum_of(course: LawFit | SmoothCourse, end: float, unit: str) -> Maximum:
     return Maximum(clock, course.profiled(high, top.height, "1", (0.0, np.inf)), top.rises)
 
 
-def lifetime(course: LawFit | SmoothCourse, share: float, first: float, end: float, unit: str) -> Lifetime:
+def lifetime(
+    course: LawFit | SmoothCourse, share: float, first: float, end: float, unit: str, *, walk: bool = True
+) -> Lifetime:
     """Return when the curve falls to ``share``: of its start, or of its maximum if it rises first.
 
-    :param first: first clock reading above 0, :param end: the last.
+    :param first: first clock reading above 0, :param end: the last. :param walk: as in `LawFit.profiled`.
     """
     top = summit_of(course, end)
     longest = end if isinstance(course, SmoothCourse) else FURTHEST * end
@@ -168,7 +170,7 @@ def lifetime(course: LawFit | SmoothCourse, share: float, first: float, end: flo
             base = float(np.max(course.law.shape(grid[grid <= end], p))) if top.rises else 1.0
             return float(course.law.shape(np.array([x]), p)[0]) / base - share
 
-        found = course.profiled(reached, place, unit, (0.0, longest))
+        found = course.profiled(reached, place, unit, (0.0, longest), walk=walk)
         estimate = Estimate(place, unit, _open(found.ci68, longest), _open(found.ci95, longest))
     return Lifetime(share, reference, estimate, None, place > end)
 

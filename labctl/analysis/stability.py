@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from labctl.analysis.blended import blended
+from labctl.analysis.condensed_reads import condensed
 from labctl.analysis.degradation_fit import CurveData, LawFit, comparison, fit_law, fit_laws
 from labctl.analysis.degradation_laws import LAWS, Law
 from labctl.analysis.estimate import Estimate, data_hash
@@ -134,7 +135,8 @@ def analyse_stability(
         activation energy for a thermal-equivalent clock, of the irradiance for a dose. It widens the values.
     Malformed input, a run without baseline or with too few points raises ValueError.
     """
-    points = normalise(reads, divide_by_pump=divide_by_pump, lamp_drift=lamp_drift)
+    few = condensed(reads)
+    points = normalise(few, divide_by_pump=divide_by_pump, lamp_drift=lamp_drift)
     data = CurveData.of(points)
     first, end = data.span
     fits = fit_laws(data, laws)
@@ -237,7 +239,7 @@ def _intensity(course: LawFit | SmoothCourse, close: list[LawFit], clock: float,
         x = np.array([clock])
         found = Estimate.from_sd(float(course.values(x)[0]), float(course.errors(x)[0]), "1")
     else:
-        found = blended([fit.value_estimate(clock) for fit in close], _weights(close))
+        found = blended([fit.value_estimate(clock, walk=fit is close[0]) for fit in close], _weights(close))
     return shifts.widen(found, clock)
 
 
@@ -264,7 +266,7 @@ def _lifetime(
     moved: LawFit | SmoothCourse | None,
 ) -> Lifetime:
     found = lifetime(course, share, first, end, unit)
-    others = [lifetime(fit, share, first, end, unit) for fit in close[1:]]
+    others = [lifetime(fit, share, first, end, unit, walk=False) for fit in close[1:]]
     if found.estimate is None:
         # A limit holds whichever of the laws is right.
         limits = [life.longer_than if life.estimate is None else life.estimate.ci95[0] for life in (found, *others)]
@@ -276,7 +278,7 @@ def _lifetime(
     ]
     estimate = blended([found.estimate, *(e for e, _ in same)], [1.0, *(w for _, w in same)])
     if moved is not None:
-        other = lifetime(moved, share, first, end, unit).estimate
+        other = lifetime(moved, share, first, end, unit, walk=False).estimate
         if other is not None:
             estimate = _wider(estimate, abs(other.value - estimate.value))
     return replace(found, estimate=estimate)
@@ -291,7 +293,8 @@ def _moved(
     error = np.asarray(clock_error, dtype=float)
     if error.shape != reads.clock.shape or not np.all(np.isfinite(error)):
         raise ValueError(f"clock_error must be finite with shape {reads.clock.shape}, got {error.shape}")
-    shift = np.array([float(np.mean(error[reads.point == number])) for number in points.point])
+    order = np.argsort(reads.clock, kind="stable")[: np.count_nonzero(np.isfinite(reads.clock))]
+    shift = np.interp(points.clock, reads.clock[order], error[order])
     moved = replace(points, clock=np.maximum(points.clock + shift, 0.0))
     if isinstance(course, SmoothCourse):
         return fit_smooth_course(moved, course.intensity)

@@ -17,7 +17,7 @@ def lamp(seed, drift):
 @pytest.mark.parametrize(("drift", "noise"), [(0.0, 0.01), (0.03, 0.01), (0.3, 0.01), (0.3, 1e-4)])
 def test_errors_are_those_found(drift, noise):
     pulls, gain = [], []
-    for seed in range(60):
+    for seed in range(30):
         truth = lamp(seed, drift)
         read = truth[::2] * (1 + np.random.default_rng(1000 + seed).normal(0, noise, 100))
         found = lamp_at(TIME, REF_TIME, read, None)

@@ -43,7 +43,7 @@ def heat_run(seed, tau, b, at_full_loss_nm, hot_nm=1.5, counts=2000):
 
 @pytest.mark.parametrize(
     ("tau", "b", "per_loss", "change", "seeds"),
-    [(36.35, 0.47, 2.5, 2.0, 3), (301.3, 0.7, 0.0, 0.0, 3)],
+    [(36.35, 0.47, 2.5, 2.0, 2), (301.3, 0.7, 0.0, 0.0, 2)],
 )
 def test_shift_and_broadening_after_heat(tau, b, per_loss, change, seeds):
     for seed in range(seeds):
