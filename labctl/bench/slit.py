@@ -95,7 +95,7 @@ class Slit:
                 state="nothing was moved",
                 todo="choose shorter stripes; slit.longest is what a profile of the beam has shown",
             )
-        if offset_um > 0 and self.near is None:
+        if offset_um > 0 and (self.near is None or self.config.near_edge_mm is None):
             raise InputError(
                 "a stripe away from the edge needs a near blade",
                 where="bench file",

@@ -60,6 +60,12 @@ _INSTRUMENT_OF = {
     "heating": ("heating_stage", "; it may be empty"),
 }
 """Which instrument each table about the surroundings of the sample belongs to, and what it must hold."""
+_SECOND_INSTRUMENT_OF = {
+    "slit": ("slit_near", "near_edge"),
+    "lamp": ("lamp_meter", "meter_power"),
+    "heating": ("vacuum_gauge", "vacuum_below"),
+}
+"""Which key of such a table says how a second instrument is used."""
 
 _RESOURCE_FORMS = (
     "sim:, sim+tcp://host:port, a VISA name such as USB0::0x1313::0x8078::P0012345::INSTR, "
@@ -262,6 +268,20 @@ class BenchConfig(FileTable):
                 f"no [{info.field_name}]", f"a bench with [instruments.{role}] has [{info.field_name}]{example}"
             )
         raise Absent(f"no [instruments.{role}]", f"a bench with [{info.field_name}] has an instrument for the {role}")
+
+    @field_validator("slit", "lamp", "heating", mode="after")
+    @classmethod
+    def _has_its_second_instrument(cls, table: Any, info: ValidationInfo) -> Any:
+        role, key = _SECOND_INSTRUMENT_OF[str(info.field_name)]
+        instruments = info.data.get("instruments")
+        if table is None or instruments is None:
+            return table
+        is_stated = key in table.model_dump(by_alias=True, exclude_none=True)
+        if is_stated and role not in instruments:
+            raise Fault(f"no [instruments.{role}]", f"a bench with {key} has an instrument for the {role}", key=(key,))
+        if role == "slit_near" and role in instruments and not is_stated:
+            raise Absent(f"no {key}", f"a bench with [instruments.{role}] says where it stands", key=(key,))
+        return table
 
     @field_validator("limits", mode="after")
     @classmethod

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, PlainSerializer, model_validator
 
-from labctl.config.fault import Fault, Faults
+from labctl.config.fault import Fault, Faults, as_toml
 from labctl.config.quantity import InUnit
 from labctl.config.table import Fraction, Table, WavelengthNm
 
@@ -18,6 +19,7 @@ LengthMm = Annotated[float, InUnit("mm", above=0, at_most=100, example="1.0 mm")
 SAMPLE_PLACE = "sample"
 REFERENCE_PLACE = "reference"
 DARK_PLACE = "dark"
+_PLACE = r"[A-Za-z][A-Za-z0-9_-]{0,31}"
 
 
 class SlitConfig(Table):
@@ -73,9 +75,13 @@ def _frozen(positions: Mapping[str, float]) -> ByPlace:
     return ByPlace(positions)
 
 
-PlaceName = Annotated[
-    str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,31}$", description="a letter, then letters, digits")
-]
+def _named(place: str) -> str:
+    if re.fullmatch(_PLACE, place) is None:
+        raise Fault(as_toml(place), "a letter, then at most 31 letters, digits, - or _")
+    return place
+
+
+PlaceName = Annotated[str, AfterValidator(_named), Field(json_schema_extra={"pattern": f"^{_PLACE}$"})]
 Places = Annotated[
     Mapping[PlaceName, PositionMm],
     Field(max_length=200, description='positions of the sample stage by place, e.g. sample = "10 mm"'),
