@@ -58,7 +58,7 @@ class ThermalStability(StabilityProcedure):
         if self.cool_below >= self.temperature:
             raise InputError("cool-below is no lower than the temperature", where="parameters of thermal-stability")
         times_s = self.schedule_s()
-        reads = [{"fluence_uj_cm2": self.fluence, "temperature_c": self.temperature}] * len(times_s)
+        reads = self.scheduled(parts, times_s, temperature_c=self.temperature)
         after = [{"fluence_uj_cm2": self.fluence}] * self.after_reads
         bounds = {"heating_stage.temperature_c": (self.temperature, self.temperature)}
         asked = ({"temperature_c": self.temperature},)
@@ -70,7 +70,8 @@ class ThermalStability(StabilityProcedure):
         ]
         if after:
             stages.append(self.read_stage(AFTER, parts, after))
-        warnings = [] if after else ["nothing is read after cooling down: quenching cannot be told from the loss"]
+        warnings = self.late_warnings(parts, times_s)
+        warnings += [] if after else ["nothing is read after cooling down: quenching cannot be told from the loss"]
         return parts.plan(stages, *warnings)
 
     def begin(self, bench: Bench) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,7 +38,7 @@ from procedures.stability.reading import Reader
 from procedures.stability.schedule import Rhythm
 from procedures.sweep.stages import scatter_stage
 
-_CARRIAGE_S = 6.0
+_CARRIAGE_S = 12.0
 """Expected time to bring sample or reference into the beam."""
 _MARGIN_NM = 15.0
 """A line nearer than this to the edge of the window is not seen as a whole."""
@@ -158,7 +159,7 @@ class StabilityProcedure(EmissionProcedure):
         light = PointLight.of(self.ladder, self.averages, meter_s, rate_hz)
         refusals = [*without_line, *reach_refusals([self.fluence], reach_uj_cm2(bench))]
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
-        return PlanParts(light, self._read_s(light), start_up_s, tuple(warnings), tuple(refusals))
+        return PlanParts(light, self._read_s(light, self.cycles), start_up_s, tuple(warnings), tuple(refusals))
 
     def read_stage(
         self,
@@ -207,6 +208,29 @@ class StabilityProcedure(EmissionProcedure):
             stages.append(scatter_stage(self.fluence, self.ladder, self.scatter_frames, meter_s))
         return [*stages, self.read_stage(BASELINE, parts, settings, essential=True)]
 
+    def scheduled(self, parts: PlanParts, times_s: Sequence[float], **more: Any) -> list[dict[str, Any]]:
+        """Get the settings of reads that are due at some times; fewer cycles where the next one is due soon.
+
+        :param more: Settings of all of them.
+        """
+        settings = []
+        for number, due_s in enumerate(times_s):
+            free_s = times_s[number + 1] - due_s if number + 1 < len(times_s) else math.inf
+            fitting = [count for count in range(1, self.cycles + 1) if self._read_s(parts.light, count) <= free_s]
+            settings.append({"fluence_uj_cm2": self.fluence, "cycles": max(fitting, default=1), **more})
+        return settings
+
+    def late_warnings(self, parts: PlanParts, times_s: Sequence[float]) -> list[str]:
+        """Warn of reads that are due before the one before can be over."""
+        shortest_s = self._read_s(parts.light, 1)
+        late = sum(b - a < shortest_s for a, b in itertools.pairwise(times_s))
+        if not late:
+            return []
+        return [
+            f"{late} reads are due less than {shortest_s:.0f} s after the one before, which is what a read takes: they"
+            " come late, and count at the time at which they are taken"
+        ]
+
     def schedule_s(self) -> tuple[float, ...]:
         """Get when reads are due, in s since the stress began."""
         rhythm = Rhythm(self.times, self.first, self.dense_every, self.dense_until, self.every, self.duration)
@@ -235,7 +259,6 @@ class StabilityProcedure(EmissionProcedure):
             places=self._places,
             place=self._place,
             use_reference=self._with_reference,
-            cycles=self.cycles,
             averages=self.averages,
             stop=self.stop_event,
         )
@@ -276,7 +299,9 @@ class StabilityProcedure(EmissionProcedure):
         """
         fluence = point.settings["fluence_uj_cm2"]
         began_unix_s = self.stress_began_unix_s(point)
-        reads = self.reader.take(fluence, self.memory.rates(fluence), lamp_is_on=lamp_is_on)
+        reads = self.reader.take(
+            fluence, point.settings.get("cycles", self.cycles), self.memory.rates(fluence), lamp_is_on=lamp_is_on
+        )
         ratio = float(reads.ratios()[0].mean())
         columns = {
             **self.stress_columns(point, began_unix_s),
@@ -290,7 +315,7 @@ class StabilityProcedure(EmissionProcedure):
         arrays = log_arrays(log(), self.bench.clock.now())
         # The record is stored now: times within it are told from here.
         reads = reads.until(self.bench.clock.now())
-        return reads.record(self.bench, self.frames, self.band_mask, columns, arrays)
+        return reads.record(self.bench, self.frames, self.band_mask, self.cycles, columns, arrays)
 
     def stress_began_unix_s(self, point: Point) -> float:
         """Get when the stress began, in Unix time; now, for the first point of its stage, and 0 before."""
@@ -386,21 +411,21 @@ class StabilityProcedure(EmissionProcedure):
         self._with_reference = has_reference and self.use_reference != "no"
         return [] if self._with_reference else [f"no reference is read: {_REFERENCE_ADVICE}"]
 
-    def _read_s(self, light: PointLight) -> float:
-        """Expected duration of a read: most exposures are far shorter than the longest."""
+    def _read_s(self, light: PointLight, cycles: int) -> float:
+        """Expected duration of a read: exposures of weak light are long, though not the longest."""
         one_s = SHUTTER_S + light.meter_s + self.averages * (self.ladder.middle_s + READOUT_S)
-        return MOVE_S + self._shots * (one_s + (_CARRIAGE_S if self._with_reference else 0.0))
+        return MOVE_S + self._shots(cycles) * (one_s + (_CARRIAGE_S if self._with_reference else 0.0))
 
     def _longest_s(self, light: PointLight) -> float:
         carriage_s = _CARRIAGE_S if self._with_reference else 0.0
         frame_s = self.averages * (self.ladder.longest_s + READOUT_S)
-        return MOVE_S + 2 * light.open_s + self._shots * (SHUTTER_S + light.meter_s + 2 * frame_s + carriage_s)
+        one_s = SHUTTER_S + light.meter_s + 2 * frame_s + carriage_s
+        return MOVE_S + 2 * light.open_s + self._shots(self.cycles) * one_s
 
     def _open_s(self, light: PointLight) -> float:
         """Upper bound of the light on the sample in a read: only the first spectrum is taken again."""
         one_s = SHUTTER_S + light.meter_s + self.averages * (self.ladder.longest_s + READOUT_S)
         return light.open_s + (self.cycles - 1) * one_s
 
-    @property
-    def _shots(self) -> int:
-        return 2 * self.cycles + 1 if self._with_reference else self.cycles
+    def _shots(self, cycles: int) -> int:
+        return 2 * cycles + 1 if self._with_reference else cycles

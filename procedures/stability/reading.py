@@ -26,8 +26,9 @@ from procedures.emission.taking import SpectrumTaker
 
 Array = NDArray[np.float64]
 
-_RETAKE_BELOW = 0.12
-"""Share of the full scale below which an exposure that was foretold is made anew: two steps of the ladder."""
+PEAK_COUNTS = 800.0
+"""Counts that the brightest pixel should have in one exposure at most: all exposures of a read together then tell sum
+and line better than the light's own flicker lets them, and more light would only wear the sample."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,6 @@ class Reader:
     :param places: The sample stage; None on a bench without one.
     :param place: Where the sample is on it.
     :param use_reference: Whether the reference is read as well.
-    :param cycles: Reads of the sample in a point.
     :param averages: Exposures summed for a spectrum.
     :param stop: Set to end an exposure.
     """
@@ -84,7 +84,6 @@ class Reader:
         places: Callable[[], Places | None],
         place: str,
         use_reference: bool,
-        cycles: int,
         averages: int,
         stop: threading.Event,
     ) -> None:
@@ -96,19 +95,20 @@ class Reader:
         self._places = places
         self._place = place
         self._use_reference = use_reference
-        self._cycles = cycles
         self._averages = averages
         self._stop = stop
 
     def take(
         self,
         fluence_uj_cm2: float,
+        cycles: int,
         rates: tuple[float | None, float | None],
         *,
         lamp_is_on: Callable[[], bool] | None = None,
     ) -> Reads:
         """Read at a fluence.
 
+        :param cycles: Reads of the sample, each between two of the reference.
         :param rates: Rates of the brightest pixel that are expected of sample and reference, counts/s; None if unknown.
         :param lamp_is_on: Tells whether the stress lamp shines meanwhile: its light is then measured and subtracted.
         """
@@ -118,11 +118,11 @@ class Reader:
         reference: list[Shot] = []
         lit = lamp_is_on is not None and lamp_is_on()
         lights: dict[str, dict[int, LampLight]] = {"sample": {}, "reference": {}}
-        for cycle in range(self._cycles + 1):
+        for cycle in range(cycles + 1):
             if self._use_reference:
                 self._go_to(REFERENCE_PLACE)
                 reference.append(self._shot("reference", reference, rates[1], lights["reference"], lit=lit))
-            if cycle < self._cycles:
+            if cycle < cycles:
                 self._go_to(self._place)
                 sample.append(self._shot("sample", sample, rates[0], lights["sample"], lit=lit))
         if self._use_reference:
@@ -144,15 +144,11 @@ class Reader:
             raise Aborted("the run was stopped on request")
         bench, pump = self._bench, self._bench.pump
         fixed_s = before[0].spectrum.exposure_s if before else None
-        exposure_s = fixed_s or self._ladder.choose(rate, bench.spectrometer.detector)
+        exposure_s = fixed_s or self._exposure_s(rate)
         with pump.light(on_sample=what == "sample") as opening:
-            began_s = bench.clock.now()
-            if fixed_s is None and (rate is None or not self._fits(exposure_s, rate)):
-                spectrum, fluence, reading = self._taker.well_exposed(exposure_s)
-                # Retakes make the beginning unknown; the exposures are the last that happened.
-                began_s = bench.clock.now() - spectrum.total_exposure_s
-            else:
-                spectrum, fluence, reading = self._taker.lit(exposure_s, self._averages)
+            spectrum, fluence, reading = self._taker.lit(exposure_s, self._averages)
+            while fixed_s is None and self._is_full(spectrum) and spectrum.exposure_s > self._ladder.shortest_s * 1.001:
+                spectrum, fluence, reading = self._taker.lit(self._ladder.shorter(spectrum.exposure_s), self._averages)
             ended_s = bench.clock.now()
         light = self._lamp_light(spectrum, lights) if lit else None
         pulses = spectrum.total_exposure_s * pump.repetition_rate_hz
@@ -165,7 +161,7 @@ class Reader:
         mean_energy = math.hypot(fluence.error_uj_cm2, fluence.uj_cm2 * reading.std_j / reading.mean_j / pulses**0.5)
         return Shot(
             spectrum,
-            0.5 * (began_s + ended_s),
+            ended_s - 0.5 * spectrum.total_exposure_s,
             total / pulses,
             error / pulses,
             pulses,
@@ -175,10 +171,15 @@ class Reader:
             opening.open_s,
         )
 
-    def _fits(self, exposure_s: float, rate: float) -> bool:
-        """Get whether an exposure that was foretold is a good one as far as the ladder goes."""
-        full = self._bench.spectrometer.detector.full_scale_counts
-        return exposure_s >= self._ladder.longest_s * 0.999 or rate * exposure_s > _RETAKE_BELOW * full
+    def _exposure_s(self, rate: float | None) -> float:
+        """Choose an exposure for a rate of the brightest pixel in counts/s; the middle one where nothing is known."""
+        if rate is None:
+            return self._ladder.middle_s
+        fitting = [seconds for seconds in self._ladder.exposures_s if seconds * rate <= PEAK_COUNTS]
+        return max(fitting, default=self._ladder.shortest_s)
+
+    def _is_full(self, spectrum: Spectrum) -> bool:
+        return bool((spectrum.saturated & ~spectrum.cosmic & self._mask).any())
 
     def _lamp_light(self, spectrum: Spectrum, known: dict[int, LampLight]) -> LampLight:
         """Take what the stress lamp alone gives at the exposure of a spectrum, shutter closed; once in a point."""
@@ -222,10 +223,17 @@ class Reads:
         return value / level, np.hypot(error / level, value * level_error / level**2)
 
     def record(
-        self, bench: Bench, frames: Frames, mask: NDArray[np.bool_], more: Mapping[str, Any], arrays: Mapping[str, Any]
+        self,
+        bench: Bench,
+        frames: Frames,
+        mask: NDArray[np.bool_],
+        cycles: int,
+        more: Mapping[str, Any],
+        arrays: Mapping[str, Any],
     ) -> Record:
         """Compose the record.
 
+        :param cycles: Room for so many in its arrays; what is not used is NaN.
         :param more: Columns that the read itself does not know. :param arrays: Arrays likewise.
         """
         first = self.sample[0].spectrum
@@ -286,23 +294,21 @@ class Reads:
                 "mask": (np.where(saturated, SATURATED, 0) | np.where(cosmic, COSMIC, 0)).astype(np.uint8),
                 "reference_spectrum": (seen.counts if seen is not None else np.zeros(size)).astype(np.float32),
                 "lamp_light": (self.lamp.rate if self.lamp is not None else np.zeros(size)).astype(np.float32),
-                **self._cycle_arrays(),
+                **self._cycle_arrays(cycles),
                 **arrays,
             },
         )
 
-    def _cycle_arrays(self) -> dict[str, Array]:
-        arrays = {"energy_cycles_j": np.array([shot.energy_j for shot in self.sample])}
-        for name, shots, size in (
-            ("sample", self.sample, len(self.sample)),
-            ("reference", self.reference, len(self.sample) + 1),
-        ):
+    def _cycle_arrays(self, cycles: int) -> dict[str, Array]:
+        def padded(values: Sequence[float] | Array, size: int) -> Array:
+            return np.concatenate([values, np.full(size - len(values), np.nan)])
+
+        arrays = {"energy_cycles_j": padded([shot.energy_j for shot in self.sample], cycles)}
+        for name, shots, size in (("sample", self.sample, cycles), ("reference", self.reference, cycles + 1)):
             value, error = _values(shots)
-            missing = np.full(size - len(shots), np.nan)
-            before = np.array([self.ended_s - shot.at_s for shot in shots])
-            arrays[f"{name}_before_s"] = np.concatenate([before, missing])
-            arrays[f"{name}_cycles"] = np.concatenate([value, missing])
-            arrays[f"{name}_cycles_error"] = np.concatenate([error, missing])
+            arrays[f"{name}_before_s"] = padded([self.ended_s - shot.at_s for shot in shots], size)
+            arrays[f"{name}_cycles"] = padded(value, size)
+            arrays[f"{name}_cycles_error"] = padded(error, size)
         return arrays
 
 

@@ -112,24 +112,27 @@ class StoredReads:
             middle = np.nanmean(reference[0], axis=1, keepdims=True)
             reference = (middle, *_means(*reference[1:]))
             cycles = 1
-        when = sample_s.ravel()
-        baseline = np.repeat(self.stage == BASELINE, cycles)
+        # Points of fewer cycles than others have NaN for the rest.
+        taken = np.isfinite(sample_s).ravel()
+        when = sample_s.ravel()[taken]
+        point = np.repeat(np.arange(points), cycles)[taken]
+        baseline = self.stage[point] == BASELINE
         reading = np.where(baseline, 0.0, clock(when))
         known = self.has_reference
         seen_s, seen, seen_error = (values.ravel() for values in reference)
         there = np.isfinite(seen)
         return StabilityReads.of(
             reading,
-            sample.ravel(),
+            sample.ravel()[taken],
             time_s=when,
-            signal_error=error.ravel(),
+            signal_error=error.ravel()[taken],
             baseline=baseline,
-            point=np.repeat(np.arange(points), cycles),
-            hot=np.repeat(np.isin(self.stage, hot), cycles),
+            point=point,
+            hot=np.isin(self.stage, hot)[point],
             reference_time_s=seen_s[there] if known else None,
             reference=seen[there] if known else None,
             reference_error=seen_error[there] if known else None,
-            pump_energy=energy.ravel(),
+            pump_energy=energy.ravel()[taken],
             clock_unit=unit,
         )
 
