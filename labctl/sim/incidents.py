@@ -1,13 +1,18 @@
 """What goes wrong in a simulated laboratory at a moment that its table names, so that interlocks can be tried.
 
-Unlike the faults of :mod:`labctl.sim.faults` these are no faults of a wire: a door that somebody opens, cooling water
-that fails. The tables ``[laboratory.interlock]`` and ``[laboratory.cooling]`` say when.
+Unlike the faults of :mod:`labctl.sim.faults` these have a time and no transaction: a door that somebody opens, cooling
+water that fails, a plug that is loose. The tables ``[laboratory.interlock]``, ``[laboratory.cooling]`` and
+``[[laboratory.drop_offs]]`` say when.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 from pydantic import model_validator
 
+from labctl.sim.emulator import Reply, WireEmulator
 from labctl.sim.truth_table import NotNegative, Positive, Truth
 
 
@@ -44,6 +49,46 @@ class CoolingTruth(Truth):
         if self.returns_after_s is not None and self.fails_at_s is None:
             raise ValueError("returns_after_s needs fails_at_s")
         return self
+
+
+class DropOffTruth(Truth):
+    """A wire whose plug is loose: for a while nothing that is sent to an instrument arrives, and nothing comes back.
+
+    :param role: The instrument; a vendor library has no wire.
+    :param at_s: When it begins, in s of laboratory time, which a campaign in virtual time counts through all its runs.
+    :param lasts_s: How long it lasts, s.
+    """
+
+    role: str
+    at_s: NotNegative
+    lasts_s: Positive
+
+
+class LooseWire:
+    """An emulator whose wire drops off for a while; with its state it goes on as if nothing had been sent.
+
+    :param emulator: The emulator.
+    :param drop_offs: When nothing arrives.
+    """
+
+    def __init__(self, emulator: WireEmulator, drop_offs: Sequence[DropOffTruth]) -> None:
+        self._emulator = emulator
+        self._drop_offs = tuple(drop_offs)
+
+    def respond(self, t: float, data: bytes) -> Sequence[Reply]:
+        if self._is_off(t):
+            self._emulator.respond(t, b"")
+            return []
+        return [reply for reply in self._emulator.respond(t, data) if not self._is_off(reply[0])]
+
+    def next_event(self) -> float | None:
+        return self._emulator.next_event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._emulator, name)
+
+    def _is_off(self, t: float) -> bool:
+        return any(entry.at_s <= t < entry.at_s + entry.lasts_s for entry in self._drop_offs)
 
 
 class Outage:

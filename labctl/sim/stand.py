@@ -10,6 +10,7 @@ from typing import Any, TypeGuard, cast
 
 from labctl.errors import InputError
 from labctl.sim.emulator import LibraryEmulator, WireEmulator
+from labctl.sim.incidents import LooseWire
 
 EMULATORS = "labctl.emulators"
 
@@ -72,6 +73,10 @@ class Stand:
             place = self.places.get(role)
             if place is None:
                 emulator = emulator_factory(driver, self.factories)(self.laboratory, role, dict(options))
+                truth = getattr(self.laboratory, "truth", None)
+                drop_offs = [entry for entry in getattr(truth, "drop_offs", ()) if entry.role == role]
+                if drop_offs and is_wire(emulator):
+                    emulator = LooseWire(emulator, drop_offs)
                 place = self.places[role] = Place(driver, emulator)
             elif place.driver != driver:
                 raise InputError(f"the simulated {role} is a {place.driver}, not a {driver}", where=f"role {role}")

@@ -21,7 +21,7 @@ from labctl.sim.degradation import (
     WaterTruth,
 )
 from labctl.sim.filters import FilterTruth
-from labctl.sim.incidents import CoolingTruth, InterlockTruth
+from labctl.sim.incidents import CoolingTruth, DropOffTruth, InterlockTruth
 from labctl.sim.lamp import LampTruth
 from labctl.sim.places import PlacesTruth
 from labctl.sim.slit import SlitTruth
@@ -253,6 +253,7 @@ class LaboratoryTruth(Truth):
     filter: FilterTruth = FilterTruth()
     interlock: InterlockTruth = InterlockTruth()
     cooling: CoolingTruth = CoolingTruth()
+    drop_offs: Annotated[tuple[DropOffTruth, ...], Field(strict=False)] = ()
     stages: dict[str, StageTruth] = Field(default_factory=dict)
     slit: SlitTruth = SlitTruth()
     places: PlacesTruth | None = None

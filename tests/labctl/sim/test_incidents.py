@@ -7,8 +7,9 @@ import pytest
 from drivers.detector.andor_sdk2_calls import Code
 from drivers.detector.emulators.andor_cooler import AMBIENT_C, Cooler
 from drivers.shutter.emulators.sc10 import SC10Emulator
+from labctl.config.bench import load_bench
 from labctl.errors import ConfigError
-from labctl.sim.incidents import Outage
+from labctl.sim.incidents import DropOffTruth, LooseWire, Outage
 from labctl.sim.laboratory import Laboratory, create
 
 START_S = 1e6
@@ -93,3 +94,24 @@ def test_nobody_need_look_while_the_water_is_away() -> None:
     for_ever = Cooler(-60.0, True, 0.25, 60.0, Outage(0.0, None))
     for_ever.temperature_c(START_S)
     assert for_ever.temperature_c(START_S + 1e4) == AMBIENT_C
+
+
+def test_what_is_sent_into_a_loose_plug_never_arrives_and_what_is_said_is_lost() -> None:
+    shutter = SC10Emulator(laboratory_with(), "shutter", {})
+    wire = LooseWire(shutter, [DropOffTruth(role="shutter", at_s=START_S + 10.0, lasts_s=5.0)])
+    assert ask(wire, START_S, b"ens?") == "0"
+    assert wire.respond(START_S + 12.0, b"ens\r") == []
+    assert ask(wire, START_S + 15.0, b"ens?") == "0"
+    assert wire.respond(START_S + 9.9, b"")[:0] == []
+
+
+def test_the_bench_with_the_loose_plug_is_the_stability_bench_otherwise() -> None:
+    loose, sound = load_bench("simulated-loose-plug"), load_bench("simulated-stability")
+    fields = {"name", "description", "laboratory"}
+    assert loose.model_dump(exclude=fields) == sound.model_dump(exclude=fields)
+    assert loose.laboratory is not None
+    assert sound.laboratory is not None
+    others = {key: value for key, value in loose.laboratory.data.items() if key != "drop_offs"}
+    assert others == dict(sound.laboratory.data)
+    (drop_off,) = loose.laboratory.data["drop_offs"]
+    assert drop_off["role"] == "energy_meter"
