@@ -3,7 +3,8 @@
 Four models are compared (`labctl.analysis.vsl_fit`): with and without saturation, with and without light that is
 emitted after the gain has gone. All share the same errors, that of the richest model's curve: sigma^2 = error^2 + (r
 I)^2 + (dI/dL sigma_L)^2, with r the relative error per length. Without a given r it is what makes chi2 of the richest
-model equal to its degrees of freedom. The model of the lowest BIC gives the gain.
+model equal to its degrees of freedom. The model of the lowest BIC gives the gain; a richer one must be lower by more
+than 2.
 
 Intervals are profiles over the gain, and they take in the choice of the model: a gain belongs to the interval if any of
 the models reaches it with a BIC that lies above the lowest by no more than the rise of the profile. A model that is
@@ -42,6 +43,8 @@ UNIT = "1/cm"
 MIN_LENGTHS = 7
 FIRST_RELATIVE_ERROR = 0.02
 MISFIT_WARNING = 2.5
+BIC_GAIN = 2.0
+"""A further parameter is kept when it lowers BIC by more than this."""
 _LEVELS = (0.6827, 0.95)
 
 
@@ -78,7 +81,7 @@ class ModelVerdict:
 class GainFit:
     """Gain of one stripe-length scan.
 
-    :param gain: Net modal gain. :param models: Every model that was compared, best first.
+    :param gain: Net modal gain. :param models: Every model that was compared, lowest BIC first.
     :param curve: Parameters of the chosen one. :param saturation_length_um: Where saturation has taken a tenth of the
         light; None if none is seen. :param amplified_share: Share of the emission that is there while the gain lives.
     :param model_spread_cm1: Standard deviation of the gain over the models, weighted by BIC.
@@ -112,7 +115,7 @@ class GainFit:
     @property
     def bic(self) -> float:
         """Get the BIC of the chosen model."""
-        return self.models[0].bic
+        return next(verdict.bic for verdict in self.models if verdict.model == self.model)
 
     @property
     def aic(self) -> float:
@@ -358,7 +361,7 @@ def _intervals(
     def bic(fitted: Fitted) -> float:
         return fitted.chi2 / scale + fits[fitted.model].parameters * float(np.log(n))
 
-    best = min(found.values(), key=bic)
+    best = min(found.values(), key=lambda fitted: bic(fitted) + BIC_GAIN * fits[fitted.model].parameters)
     dof = max(n - fits[best.model].parameters, 1)
     rises = {q: float(special.fdtri(1, dof, q)) for q in _LEVELS}
     best, ends = profile_ends(fits[best.model], best, {q: scale * rise for q, rise in rises.items()})
