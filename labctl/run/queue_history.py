@@ -22,7 +22,7 @@ class RunState:
     :param request: What it was begun with, as data.
     :param asked: What the file asked for then, as data; empty if that is the request.
     :param resolved: Its parameters that were taken from earlier runs, as data of :class:`Resolved`.
-    :param attempts: How often it was begun.
+    :param attempts: How often it was begun, its turns in a group not counted.
     :param run: Path of its file, as soon as it has one.
     :param status: How it ended: ``finished``, ``aborted``, ``failed``, ``crashed``, ``refused``, ``waiting`` (for its
         next point), ``skipped``; empty before that.
@@ -152,7 +152,8 @@ def _made_safe(round_: Round, entry: dict[str, Any], _at: str) -> None:
 
 
 def _begun(_round: Round, state: RunState, entry: dict[str, Any], at: str) -> None:
-    state.request, state.attempts = dict(entry["request"]), state.attempts + 1
+    # Who waited for the next point goes on with the same attempt.
+    state.request, state.attempts = dict(entry["request"]), state.attempts + (state.status != "waiting")
     state.asked = dict(entry.get("asked") or {})
     state.resolved = [dict(one) for one in entry.get("resolved") or []]
     state.run = str(state.request.get("resume") or "")

@@ -217,7 +217,8 @@ class QueueWork:
 
     def _run(self, run: QueuedRun, resolved: Sequence[Resolved]) -> dict[str, Any]:
         state = self._states().get(run.number)
-        again = f", attempt {state.attempts + 1}" if state is not None and state.attempts else ""
+        turn = state is not None and state.status == "waiting"
+        again = f", attempt {state.attempts + 1}" if state is not None and state.attempts and not turn else ""
         self.tell(f"run {run.number} of {len(self.runs)}: {run.name}{again}")
         for one in resolved:
             self.tell(f"  {one.text}")
