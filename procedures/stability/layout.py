@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from labctl.run.procedure import ArrayField, Column, RowLayout
+from labctl.run.procedure import ArrayField, Column, Record, RowLayout
 from procedures.emission.layout import FILTER_COLUMNS, spectrum_arrays
 
 Array = NDArray[np.float64]
@@ -103,6 +105,23 @@ def read_layout(pixels: int, cycles: int) -> RowLayout:
         *LOG_ARRAYS,
     ]
     return RowLayout(READ_COLUMNS, tuple(arrays))
+
+
+def lamp_record(columns: Mapping[str, Any], pixels: int, cycles: int, arrays: Mapping[str, NDArray[Any]]) -> Record:
+    """Compose the record of a point at which the lamp alone was read; what belongs to a read is empty in it."""
+    empty: dict[str, Any] = {"float": math.nan, "int": 0, "bool": False, "text": ""}
+    row = {**{column.name: empty[column.kind] for column in READ_COLUMNS}, **columns, "kind": LAMP}
+    blank = {
+        field.name: np.full(field.shape, np.nan, field.dtype)
+        for field in read_layout(pixels, cycles).arrays
+        if field.axis is None
+    }
+    spectra = {
+        field.name: np.zeros(field.shape, field.dtype)
+        for field in read_layout(pixels, cycles).arrays
+        if field.axis is not None
+    }
+    return Record(row, {**blank, **spectra, **arrays})
 
 
 def heating_layout() -> RowLayout:

@@ -28,6 +28,8 @@ class StabilityMemory:
         self.frames = frames
         self.earlier_dose_j_cm2 = 0.0
         """Dose of the pump on the spot in the earlier parts of a resumed run, in J/cm²."""
+        self.earlier_lamp_dose_j_cm2 = 0.0
+        """Dose of the lamp in the earlier parts of a resumed run, in J/cm²."""
         self.lamp_dose_j_cm2 = 0.0
         """Dose of the lamp on the sample so far, in J/cm²."""
         self.stress_began_unix_s = 0.0
@@ -73,4 +75,6 @@ class StabilityMemory:
             return
         self.acknowledge(entry)
         if "dose_j_cm2" in entry.row:
+            self.earlier_lamp_dose_j_cm2 = self.lamp_dose_j_cm2
+        if entry.row.get("kind") == READ:
             self.earlier_dose_j_cm2 = float(entry.row["dose_j_cm2"])
