@@ -30,12 +30,13 @@ def collected_spontaneous(a: np.ndarray, begin: float, length: float, x0: float)
 def collected_amplified(
     a: np.ndarray, g: np.ndarray, saturation: float, begin: float, length: float, x0: float
 ) -> np.ndarray:
-    """Get the amplified light of a stripe from which what comes from far is collected less.
+    """Get the amplified light of a stripe of which what starts far from the edge is collected less.
 
-    A stripe that is longer by dx shows collection(x) dI more, with I the light of a stripe of length x: so the result
-    is the integral of the collection over dI. With I = (a/b)(e^u - 1), b = g + a/I_s, the place that I belongs to is
-    x = I/(b I_s) + (g/b^2) u, and the integral over u is Gauss-Legendre. Without saturation (g <= 0), or next to no
-    gain, it is one over x.
+    Light that starts at x leaves the edge amplified exp(Gamma(L) - Gamma(L - x)) times, Gamma(z) being the gain
+    g/(1 + I/I_s) integrated from the far end to z, and is collected with the share of x. With I = (a/b)(e^u - 1),
+    b = g + a/I_s, k = a/(g I_s), the place is z = I/(b I_s) + (g/b^2) u and Gamma = (g/b) u, so that the integral over
+    the origins becomes one of (1 + k e^u) exp(-(g/b) u) collection(L - z) over u, by Gauss-Legendre. Without saturation
+    (g <= 0), or next to no gain, it is one over x.
 
     :param begin: Distance from the edge of the film to the stripe; losses on that way are not in the result.
     """
@@ -52,9 +53,9 @@ def collected_amplified(
         b = rate + source / saturation
         u = np.log1p(b * whole[amplified][:, None] / source) * _NODES
         grown = np.exp(u)
-        x = (source / (b * b * saturation)) * (grown - 1.0) + rate / (b * b) * u
-        weights = _WEIGHTS * grown
-        share[amplified] = (weights * collection(begin + x, x0)).sum(axis=-1) / weights.sum(axis=-1)
+        z = (source / (b * b * saturation)) * (grown - 1.0) + rate / (b * b) * u
+        weights = _WEIGHTS * (1.0 + source / (rate * saturation) * grown) * np.exp(-(rate / b) * u)
+        share[amplified] = (weights * collection(begin + length - z, x0)).sum(axis=-1) / weights.sum(axis=-1)
     return whole * share
 
 
