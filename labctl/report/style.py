@@ -18,6 +18,7 @@ SKY = "#56B4E9"
 BLUE = "#0072B2"
 VERMILION = "#D55E00"
 PURPLE = "#CC79A7"
+GREEN = "#009E73"
 GREY = "#8A8A8A"
 INK = "#222222"
 
@@ -138,6 +139,32 @@ def panel(
             zorder=0.5,
             clip_on=True,
         )
+
+
+def legend(axes: Axes, **where: Any) -> None:
+    """Add a legend on a white ground, what was measured before what was fitted; of error bars the marker alone."""
+    from matplotlib.container import ErrorbarContainer
+
+    handles, names = axes.get_legend_handles_labels()
+    entries = sorted(zip(handles, names, strict=True), key=lambda entry: not isinstance(entry[0], ErrorbarContainer))
+    if not entries:
+        return
+    shown = [handle[0] if isinstance(handle, ErrorbarContainer) else handle for handle, _ in entries]
+    box = axes.legend(shown, [name for _, name in entries], frameon=True, **where)
+    box.get_frame().set(facecolor="white", edgecolor="none", alpha=0.85)
+    box.set_zorder(5)
+    for text in box.get_texts():
+        text.set_parse_math(False)
+
+
+def smoothed(values: Any, width: int) -> Any:
+    """Average a curve [n] over ``width`` neighbours for the eye; NaN stays NaN and takes no part."""
+    import numpy as np
+
+    good, kernel = np.isfinite(values), np.ones(max(width, 1))
+    weight = np.convolve(good.astype(float), kernel, "same")
+    total = np.convolve(np.where(good, values, 0.0), kernel, "same")
+    return np.where(good, total / np.maximum(weight, 1.0), np.nan)
 
 
 def say(axes: Axes, text: str) -> None:

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from labctl.report.comparison import Table, tables
 from labctl.report.figure import latest_result
-from labctl.report.titles import sample_text
+from labctl.report.result_names import result_name
+from labctl.report.story import story
+from labctl.report.titles import grounds, main_result, procedure_name, sample_text
+from labctl.report.trust import Remark, remarks
 from labctl.report.wording import (
     CONVENTIONS,
     DEFINITIONS,
@@ -44,23 +48,8 @@ _STATUS = {
     "crashed": "its program died; every acknowledged point is here",
     "running": "still going: this page shows it as it was when the page was made",
 }
-_RESULTS = {
-    "excitons_at_threshold": "Excitons per particle at the threshold",
-    "effective_population": "Excitons at a time, long pulse",
-    "threshold_energy": "Threshold, energy per pulse at the sample",
-    "beta": "β, share of the emission into the mode",
-    "pl_peak": "PL peak",
-    "ase_shift": "ASE peak minus PL peak",
-    "lasing_peak": "Laser line, strongest mode",
-    "lasing_fwhm": "FWHM of the mode, as measured",
-    "lasing_fwhm_deconvolved": "FWHM of the mode, spectrograph removed",
-    "mode_spacing": "Spacing of the modes",
-    "ase_peak": "ASE peak",
-    "ase_fwhm": "ASE FWHM, as measured",
-    "ase_fwhm_deconvolved": "ASE FWHM, spectrograph removed",
-    "q": "Q, as measured",
-    "q_deconvolved": "Q, spectrograph removed",
-}
+_GAPS = ("paused", "continued", "resumed", "reference")
+"""Kinds of events that tell of a run that stood still, and of how it went on."""
 _DEFINITIONS = {
     "loglog_knee": "Log-log knee",
     "ase_equals_pl": "ASE = PL",
@@ -107,13 +96,18 @@ class Summary:
     no_headline: str
     convention: str
     systematic: str
+    systematic_note: str
     convention_error: str
+    story: tuple[str, ...]
+    remarks: tuple[Remark, ...]
+    tables: tuple[Table, ...]
     fit: Rows
     definitions: tuple[Reading, ...]
     results: tuple[Reading, ...]
     photodamage: Verdict | None
     warnings: tuple[str, ...]
     incidents: tuple[str, ...]
+    gaps: tuple[str, ...]
     course: Rows
     sample_table: Rows
     parameters: Rows
@@ -127,18 +121,16 @@ def summarise(run: Run) -> Summary:
     """Collect what the page says."""
     header, data = run.header, latest_result(run)
     result = _mapping(data.get("result"))
-    entry = _mapping(result.get("threshold"))
-    lasing = entry.get("definition") == "lasing_s_curve"
-    headline = (
-        reading("Lasing threshold" if lasing else "Threshold", entry)
-        if number(entry.get("value")) is not None
-        else None
-    )
+    main = main_result(str(header.get("procedure", "")), result)
+    entry = main.entry if main is not None else {}
+    headline = reading(main.label[:1].upper() + main.label[1:], entry) if main is not None else None
+    systematic, systematic_note = _systematic(entry, data)
+    notices = [event for event in run.events() if event.kind in NOTICES]
     safe, steps = _safe_state(run)
     origin = _mapping(header.get("provenance"))
     return Summary(
         name=str(header.get("run", run.path.stem)),
-        procedure=label_text(str(header.get("procedure", "run"))),
+        procedure=procedure_name(str(header.get("procedure", "run"))),
         sample=sample_text(run),
         started=started_text(header.get("started")),
         simulated=run.simulated,
@@ -147,15 +139,20 @@ def summarise(run: Run) -> Summary:
         safe_steps=steps,
         headline=headline,
         no_headline="" if headline else _why_no_headline(run, data),
-        convention=_convention(entry),
-        systematic=shared_error_text(entry),
+        convention=_convention(entry) or " · ".join(grounds(main, data) if main is not None else ()),
+        systematic=systematic,
+        systematic_note=systematic_note,
         convention_error=_convention_error(entry),
-        fit=_fit(entry),
+        story=story(run),
+        remarks=remarks(data),
+        tables=tables(data),
+        fit=_fit(entry) if main is not None and main.name == "threshold" else (),
         definitions=_definitions(_mapping(data.get("definitions"))),
-        results=_results(result),
+        results=_results(result, main.name if main is not None else ""),
         photodamage=_photodamage(data.get("photodamage")),
         warnings=_warnings(header, data),
-        incidents=tuple(_incident(event) for event in run.events() if event.kind in NOTICES),
+        incidents=tuple(_incident(event) for event in notices if event.kind not in _GAPS),
+        gaps=tuple(_incident(event) for event in notices if event.kind in _GAPS),
         course=_course(run),
         sample_table=_sample(_mapping(header.get("sample"))),
         parameters=_parameters(header),
@@ -186,7 +183,7 @@ def _sample(sample: Mapping[str, Any], prefix: str = "") -> Rows:
     return tuple(rows)
 
 
-def _results(result: Mapping[str, Any]) -> tuple[Reading, ...]:
+def _results(result: Mapping[str, Any], headline: str) -> tuple[Reading, ...]:
     """Every result but the headline; the threshold under other conventions with how each reads the spot."""
     readings = []
     own = _mapping(result.get("threshold")).get("convention")
@@ -197,9 +194,15 @@ def _results(result: Mapping[str, Any]) -> tuple[Reading, ...]:
                 replace(reading(f"Threshold, {label_text(key)}", value), meaning=typeset(str(value.get("reading", ""))))
                 for key, value in others.items()
             ]
-        elif name != "threshold":
-            readings.append(reading(_RESULTS.get(name, label_text(name).capitalize()), entry))
+        elif name not in (headline, "threshold"):
+            readings.append(_doubted(reading(result_name(name), entry), entry))
     return tuple(readings)
+
+
+def _doubted(shown: Reading, entry: Any) -> Reading:
+    """Add to a result that its analysis does not trust that it is not to be trusted."""
+    doubted = isinstance(entry, Mapping) and entry.get("trusted") is False
+    return replace(shown, meaning="not to be trusted here: see below") if doubted else shown
 
 
 def _status(run: Run) -> Verdict:
@@ -245,6 +248,21 @@ def _convention(entry: Mapping[str, Any]) -> str:
     parts = [definition] if definition else []
     parts += [f"incident fluence, {CONVENTIONS.get(name, name)}"] if name else []
     return " · ".join(parts)
+
+
+def _systematic(entry: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[str, str]:
+    """Write the error that the interval of the headline does not hold, and where it comes from."""
+    shared = shared_error_text(entry)
+    if shared:
+        return shared, "energy at the sample and size of the spot, not in the intervals"
+    scans = data.get("scans")
+    budget = _mapping(_mapping(scans[-1]).get("budget")) if isinstance(scans, list) and scans else {}
+    error = number(budget.get("systematic_cm1"))
+    if error is None:
+        return "", ""
+    ends = interval(_mapping(budget.get("total")).get("ci95"))
+    whole = f"; both together, 95 %: {range_text(ends)} cm⁻¹" if ends else ""
+    return f"±{error:.2g} cm⁻¹", f"budget below, not in the intervals{whole}"
 
 
 def _convention_error(entry: Mapping[str, Any]) -> str:

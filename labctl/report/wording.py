@@ -26,6 +26,7 @@ DEFINITIONS = {
 _LARGE_UJ_CM2 = 1000.0
 _FLUENCES = ("value", "saturation_fluence", "ci68", "ci95", "data_range")
 
+_PER = re.compile(r"^1/(\w+)$")
 _SUPERSCRIPT = str.maketrans("0123456789-", "⁰¹²³⁴⁵⁶⁷⁸⁹⁻")
 
 
@@ -78,7 +79,7 @@ def _thousandth(value: Any) -> Any:
 
 def unit_text(unit: Any) -> str:
     """Write a unit as in print: ``uJ/cm^2`` becomes ``µJ/cm²``; no unit and ``1`` become the empty text."""
-    return "" if unit in (None, "1") else typeset(str(unit))
+    return "" if unit in (None, "1") else typeset(_PER.sub(r"\1^-1", str(unit)))
 
 
 def typeset(text: str) -> str:
@@ -124,12 +125,31 @@ def reading(label: str, entry: Any) -> Reading:
         label,
         "" if value is None else rounded(value, half),
         unit_text(entry.get("unit")),
-        range_text(ci68, half),
-        range_text(ci95, half),
-        str(entry.get("reason") or ("" if value is not None else "no value")),
+        range_text(ci68, half) or _one_sided(entry.get("ci68")),
+        range_text(ci95, half) or _one_sided(entry.get("ci95")),
+        _reason(entry, value),
         str(entry.get("meaning") or ""),
         shared_error_text(entry),
     )
+
+
+def _one_sided(ends: Any) -> str:
+    """Write an interval of which one end is not known."""
+    if not isinstance(ends, list | tuple) or len(ends) != 2:
+        return ""
+    low, high = number(ends[0]), number(ends[1])
+    if (low is None) == (high is None):
+        return ""
+    return f"above {rounded(low)}" if low is not None else f"below {rounded(high or 0.0)}"
+
+
+def _reason(entry: Mapping[str, Any], value: float | None) -> str:
+    """Write why there is no value, and the lower limit that stands in its place."""
+    reason = str(entry.get("reason") or ("" if value is not None else "no value"))
+    limit = number(entry.get("longer_than"))
+    if value is not None or limit is None:
+        return reason
+    return f"more than {rounded(limit)} {unit_text(entry.get('unit'))} (95 %, one-sided): {reason}"
 
 
 def shared_error_text(entry: Mapping[str, Any]) -> str:

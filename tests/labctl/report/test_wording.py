@@ -56,6 +56,7 @@ def test_rounding_moves_a_number_by_less_than_a_tenth_of_its_uncertainty(value: 
         ("degC", "°C"),
         ("deg", "°"),
         ("cm^-1", "cm⁻¹"),
+        ("1/cm", "cm⁻¹"),
         ("us", "µs"),
         ("counts/s", "counts/s"),
         ("nm", "nm"),
@@ -81,9 +82,19 @@ def test_a_reading_without_a_value_gives_its_reason() -> None:
 
 
 def test_an_interval_that_is_not_one_is_left_out() -> None:
-    shown = reading("F", {"value": 2.0, "unit": "1", "ci68": [None, 3.0], "ci95": "wide"})
+    shown = reading("F", {"value": 2.0, "unit": "1", "ci68": [None, None], "ci95": "wide"})
     assert (shown.value, shown.ci68, shown.ci95) == ("2.000", "", "")
     assert range_text(None) == ""
+
+
+def test_an_interval_with_one_end_says_which() -> None:
+    shown = reading("T80", {"value": 20.0, "unit": "min", "ci68": [18.0, None], "ci95": [None, 60.0]})
+    assert (shown.ci68, shown.ci95) == ("above 18.00", "below 60.00")
+
+
+def test_a_limit_stands_for_a_value_that_was_not_reached() -> None:
+    shown = reading("T50", {"value": None, "unit": "h", "longer_than": 24.0, "reason": "it stays above 50 %"})
+    assert (shown.value, shown.reason) == ("", "more than 24.00 h (95 %, one-sided): it stays above 50 %")
 
 
 @pytest.mark.parametrize(
