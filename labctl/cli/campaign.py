@@ -21,6 +21,7 @@ from labctl.run.queue import run_queue
 from labctl.run.queue_history import SUFFIX
 from labctl.run.queue_work import StopAsked
 from labctl.store.naming import find_run
+from labctl.store.run import understood
 
 _LOOK_S = 0.1
 
@@ -111,10 +112,16 @@ def show_campaign(state: Path, *, as_json: bool) -> int:
             state="nothing was changed",
             todo="name its state file, or the campaign and the folder of its runs with --out",
         )
-    status = campaign_status(state)
+    with understood(state):
+        status = campaign_status(state)
+        if not as_json:
+            _show_status(status)
     if as_json:
         print_json(status)
-        return 0
+    return 0
+
+
+def _show_status(status: dict[str, Any]) -> None:
     rows = [
         [str(run["number"]), run["name"], run["status"], _points(run), _result(run), run["why"] or run["run"]]
         for run in status["runs"]
@@ -136,7 +143,6 @@ def show_campaign(state: Path, *, as_json: bool) -> int:
         say(f"do: {status['todo']}")
     elif status["status"] == "broken off":
         say("do: `labctl campaign FILE --resume` goes on")
-    return 0
 
 
 def _points(run: dict[str, Any]) -> str:

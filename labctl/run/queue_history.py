@@ -133,7 +133,7 @@ def _queue(_round: Round, _entry: dict[str, Any], _at: str) -> None:
 
 def _resumed(round_: Round, entry: dict[str, Any], at: str) -> None:
     round_.resumed.append(at)
-    round_.plan = list(entry["plan"])
+    round_.plan = list(entry.get("plan") or round_.plan)
     round_.over, round_.waiting = {}, {}
 
 
@@ -211,7 +211,7 @@ def take_lines(content: bytes, path: Path) -> History:
     for number, line in enumerate(content.splitlines(), start=1):
         try:
             history.take(json.loads(line))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise unreadable(path, number, f"{type(error).__name__}: {error}") from error
     return history
 

@@ -82,8 +82,9 @@ class QueueState:
         self._append({"event": "queue", **options})
 
     def resumed(self, plan: Sequence[dict[str, Any]]) -> None:
-        """Note that the campaign goes on, and what there is to do by the file as it is now."""
-        self._append({"event": "resumed", "plan": list(plan)})
+        """Note that the campaign goes on, and what there is to do by the file as it is now, if that is another."""
+        same = self.round is not None and self.round.plan == list(plan)
+        self._append({"event": "resumed", **({} if same else {"plan": list(plan)})})
 
     def begun(
         self, number: int, request: dict[str, Any], asked: dict[str, Any], resolved: Sequence[Resolved] = ()

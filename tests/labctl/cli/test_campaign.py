@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import random
 import sys
 import threading
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 
 from labctl.cli import campaign as command
 from labctl.config.campaign import load_campaign
-from labctl.errors import ConfigError, InputError
+from labctl.errors import ConfigError, InputError, LabctlError
 from labctl.run import front
 from labctl.run.queue import run_queue
 from labctl.run.queue_work import StopAsked
@@ -190,3 +192,41 @@ def test_messages_that_were_not_sent_are_told(
     assert call(file) == 0
     said = capsys.readouterr()
     assert "1 messages could not be sent" in said.err and "campaign films: finished, 0 runs left" in said.err
+
+
+@pytest.mark.parametrize("seed", range(150))
+def test_a_state_file_may_hold_anything(tmp_path: Path, capsys: pytest.CaptureFixture[str], seed: int) -> None:
+    """Whatever stands in it, it is shown, or one clear error says why not."""
+    draw = random.Random(seed)
+    plan = [{"number": n, "name": f"run {n}", "procedure": "p", "sample": "s"} for n in (1, 2)]
+    kept = {"kept": {"result": {"t": {"value": 1.0, "unit": "nm"}}, "points": {"done": 1, "planned": 2}, "files": {}}}
+    entries: list[Any] = [
+        {"event": "queue", "campaign": "c", "file": "f", "runs": 2, "plan": plan, "virtual_time": True, "clock_s": 1.0},
+        {"event": "begun", "number": 1, "request": {"parameters": {}}, "asked": {}, "resolved": []},
+        {"event": "named", "number": 1, "run": "x.h5"},
+        {
+            "event": "ended",
+            "number": 1,
+            "run": "x",
+            "status": "waiting",
+            "safe_state": "",
+            "exit": 0,
+            "due_s": 1e9,
+            **kept,
+        },
+        {"event": "waiting", "until_s": 1e9, "why": "w", "number": 1},
+        {"event": "over", "status": "paused", "todo": "t", "report": "r"},
+    ]
+    entries = [{**entry, "at": "2026-11-21T10:00:00+00:00"} for entry in entries]
+    for _ in range(draw.choice((1, 1, 2))):
+        entry = draw.choice(entries)
+        odd: Any = draw.choice([None, 3, -1, 1e400, "x", [], {}, [1], {"a": 1}, True, "9" * 400, [[]], [{}], math.nan])
+        where = draw.choice([entry, entry, *(value for value in entry.values() if isinstance(value, dict) and value)])
+        where[draw.choice(list(where))] = odd
+    state = tmp_path / "c.campaign.jsonl"
+    state.write_text("".join(json.dumps(entry) + "\n" for entry in entries), encoding="utf-8")
+    for as_json in (False, True):
+        try:
+            assert command.show_campaign(state, as_json=as_json) == 0
+        except LabctlError as error:
+            assert error.what
