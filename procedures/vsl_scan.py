@@ -47,6 +47,9 @@ _EDGE_SHARE = 0.3
 _NOT_KNOWN_GAIN_CM1 = 100.0
 _LONGEST_GL = 14.0
 """Far in saturation: longer stripes show nothing new."""
+_FIRST_OFFSET_UM = 25.0
+"""Where the loss run begins: the near blade's own position of the edge is known to some 10 um, and a stripe of which a
+part lies before the film is a shorter one than all the others."""
 
 
 class VslScan(EmissionProcedure):
@@ -102,15 +105,39 @@ class VslScan(EmissionProcedure):
     )
     length_points: int = whole("Stripe lengths", minimum=SMALLEST_COUNT, maximum=500, default=28)
     edge_points: int = whole("Positions of the edge scan", minimum=12, maximum=500, default=31)
-    bleach_points: int = whole("First lengths measured again at the end", minimum=0, maximum=20, default=3)
+    bleach_points: int = whole("First lengths measured again at the end", minimum=0, maximum=20, default=6)
     ses: bool = flag("Shifting excitation spot, a narrow stripe away from the edge (near blade)", default=False)
     ses_width: float = quantity("Width of that spot", "um", minimum=2.0, maximum=1000.0, default=15.0)
     ses_points: int = whole("Positions of that spot", minimum=8, maximum=500, default=24)
     loss: bool = flag("Loss run, a fixed stripe that moves away from the edge (near blade)", default=False)
     loss_length: float = quantity(
-        "Length of the stripe of the loss run", "um", minimum=5.0, maximum=5000.0, default=100.0
+        "Length of the stripe of the loss run", "um", minimum=5.0, maximum=5000.0, default=50.0
     )
-    loss_points: int = whole("Positions of the loss run", minimum=6, maximum=500, default=15)
+    loss_reach: float = quantity(
+        "Farthest end of that stripe",
+        "um",
+        minimum=100.0,
+        maximum=1e5,
+        default=2000.0,
+        description="From the edge; no farther than the pump is even. Far out loss and collection can be told apart",
+    )
+    loss_points: int = whole("Positions of the loss run", minimum=6, maximum=500, default=20)
+    known_loss: float | None = quantity(
+        "Known propagation loss",
+        "cm^-1",
+        minimum=0.0,
+        maximum=1e4,
+        optional=True,
+        description="Used instead of that of a loss run",
+    )
+    known_loss_error: float | None = quantity(
+        "Standard error of the known loss",
+        "cm^-1",
+        minimum=0.0,
+        maximum=1e4,
+        optional=True,
+        description="A tenth of it if not given",
+    )
 
     def plan(self, bench: BenchConfig, sample: SampleConfig | None) -> Plan:
         """Plan all stages with hard bounds; raises InputError for fluences or lengths that are out of reach."""
@@ -124,7 +151,8 @@ class VslScan(EmissionProcedure):
                 where=f"the bench {bench.name!r}",
                 todo="write [instruments.slit_near] and slit.near_edge, or leave ses and loss out",
             )
-        unreachable = reach_refusals([*fluences, self._edge_fluence()], reach_uj_cm2(bench))
+        refusals = [*without_line, *self._too_long_refusals(longest_um)]
+        refusals += reach_refusals([*fluences, self._edge_fluence()], reach_uj_cm2(bench))
         meter_s = meter_reading_s(bench, self._reading_pulses)
         # The meter behind the slit is read with the light on, too.
         readings_s = meter_s * (2 if "slit_meter" in bench.instruments else 1)
@@ -134,28 +162,26 @@ class VslScan(EmissionProcedure):
         positions = [
             {"far_mm": x, "fluence_uj_cm2": self._edge_fluence()} for x in scan_positions_mm(slit, self.edge_points)
         ]
-        stages.append(stripe_stage("edge", positions, light, longest_um, essential=True))
+        stages.append(stripe_stage("edge", positions, light, slit, essential=True))
         self._lengths = self._stripe_lengths(min(longest_um, self._longest_um(longest_um)))
         for number, fluence in enumerate(fluences, start=1):
             suffix = f"-{number}" if len(fluences) > 1 else ""
-            stages.append(stripe_stage(f"closed{suffix}", [_stripe(fluence, 0.0)], light, longest_um, essential=True))
-            stages.append(
-                stripe_stage(f"lengths{suffix}", [_stripe(fluence, x) for x in self._lengths], light, longest_um)
-            )
+            stages.append(stripe_stage(f"closed{suffix}", [_stripe(fluence, 0.0)], light, slit, essential=True))
+            stages.append(stripe_stage(f"lengths{suffix}", [_stripe(fluence, x) for x in self._lengths], light, slit))
         highest = max(fluences)
         again = [_stripe(highest, x) for x in self._lengths[: self.bleach_points]]
         if again:
-            stages.append(stripe_stage("bleach", again, light, longest_um))
+            stages.append(stripe_stage("bleach", again, light, slit))
         if self.ses:
-            offsets = np.linspace(self.ses_width, longest_um - self.ses_width, self.ses_points)
+            offsets = np.linspace(_FIRST_OFFSET_UM, self._lengths[-1] - self.ses_width, self.ses_points)
             spots = [_stripe(highest, self.ses_width, float(x)) for x in offsets]
-            stages.append(stripe_stage("ses", spots, light, longest_um))
+            stages.append(stripe_stage("ses", spots, light, slit))
         if self.loss:
-            offsets = np.linspace(2.0, longest_um - self.loss_length, self.loss_points)
+            offsets = np.linspace(_FIRST_OFFSET_UM, self._loss_reach_um(longest_um) - self.loss_length, self.loss_points)
             moved = [_stripe(highest, self.loss_length, float(x)) for x in offsets]
-            stages.append(stripe_stage("loss", moved, light, longest_um))
+            stages.append(stripe_stage("loss", moved, light, slit))
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
-        return Plan(tuple(stages), start_up_s, (*few_pulses, *self._warnings()), (*without_line, *unreachable))
+        return Plan(tuple(stages), start_up_s, (*few_pulses, *self._warnings()), tuple(refusals))
 
     def prepare(self, bench: Bench) -> None:
         """Cool, home all that moves, zero; the shutter is closed before and after."""
@@ -314,6 +340,18 @@ class VslScan(EmissionProcedure):
             return tuple(listed)
         expected = self.expected_gain or _NOT_KNOWN_GAIN_CM1
         return tuple(float(x) for x in lengths_um(expected, longest_um, self.length_points))
+
+    def _too_long_refusals(self, even_um: float) -> list[str]:
+        """Refuse spots and stripes that do not fit into the even part of the beam when they move away from the edge."""
+        wanted = (
+            (self.ses, "ses-width", 2 * self.ses_width),
+            (self.loss, "loss-length", _FIRST_OFFSET_UM + self.loss_length),
+        )
+        return [
+            f"{name} leaves no room to move away from the edge: the pump is even over {even_um:g} um (slit.longest)"
+            for asked, name, needed_um in wanted
+            if asked and needed_um >= even_um
+        ]
 
     def _longest_um(self, even_um: float) -> float:
         if self.longest is None:

@@ -278,13 +278,15 @@ def _loss(
 ) -> LossFit | None:
     light, own = band_mean(band, wavelength, run.spectra, run.errors)
     use = run.unsaturated
+    # Late light leaves through a film that no longer absorbs it: up to all of the weakest point may not fade.
+    late = float(max(np.min(light[use], initial=np.inf, where=np.isfinite(light[use])), 0.0)) if use.any() else 0.0
     try:
         fit = fit_loss(
             run.position_um[use],
             light[use],
             error=None if own is None else own[use],
             relative_error=scatter,
-            offset_error=offset_error,
+            offset_error=float(np.hypot(offset_error, late)),
             stripe_um=stripe_um,
         )
     except NoGain as verdict:

@@ -89,6 +89,7 @@ def _scan(
         repeated=part("bleach", "length_um"),
         spots=part("ses", "offset_um"),
         loss_run=part("loss", "offset_um"),
+        loss_stripe_um=_middle(np.asarray(columns["length_um"], dtype=float)[here & _is(stages, "loss")]),
         slit_energy=energy if metered else None,
         slit_energy_error=energy_error if metered else None,
     )
@@ -101,6 +102,10 @@ def _spectral(columns: Mapping[str, Any], light: Emission, wanted: NDArray[np.bo
         light.spectra_error[wanted],
         np.asarray(columns["saturated_pixels"])[wanted] > 0,
     )
+
+
+def _middle(values: Array) -> float:
+    return float(np.median(values)) if values.size else 0.0
 
 
 def _error_of_mean(errors: Array) -> Array:
