@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 
 _POLL_S = 0.02
 _LONGEST_POLL_S = 0.25
+_LOOKS_IN_A_MOVE = 4
 _SETTLE_S = 1.0
 _SETTLE_POLL_S = 0.05
 _MOVE_MARGIN_S = 5.0
@@ -301,7 +302,10 @@ class NewportStage(Instrument):
         duration_s = self._duration_s(abs(target_mm - start_mm))
         self._send_move(target_mm)
         self._wait_until_still(
-            self.clock.now() + duration_s, _MOVE_FACTOR * duration_s + _MOVE_MARGIN_S, "the motion has not ended"
+            self.clock.now() + duration_s,
+            _MOVE_FACTOR * duration_s + _MOVE_MARGIN_S,
+            "the motion has not ended",
+            longest_poll_s=max(_LONGEST_POLL_S, duration_s / _LOOKS_IN_A_MOVE),
         )
         self._raise_errors()
         reached_mm = self._settled(target_mm)
@@ -314,15 +318,18 @@ class NewportStage(Instrument):
             )
         return reached_mm
 
-    def _wait_until_still(self, expected_s: float, timeout_s: float, what: str) -> None:
+    def _wait_until_still(
+        self, expected_s: float, timeout_s: float, what: str, longest_poll_s: float = _LONGEST_POLL_S
+    ) -> None:
         """Wait until no motion is under way.
 
         :param expected_s: Reading of the clock at which it should have ended: from then on it is asked often.
+        :param longest_poll_s: How seldom it may be asked before.
         """
         started_s = self.clock.now()
         while True:
             left_s = expected_s - self.clock.now()
-            self.clock.sleep(min(max(left_s, _POLL_S), _LONGEST_POLL_S))
+            self.clock.sleep(min(max(left_s, _POLL_S), longest_poll_s))
             if self._is_still():
                 return
             if self.clock.now() - started_s > timeout_s:

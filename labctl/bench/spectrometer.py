@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from labctl.bench.detection_filters import DetectionFilters
 from labctl.clock import Clock
@@ -75,8 +76,8 @@ def _beyond_reference(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Get what a frame has more than a reference and its surroundings, and the noise of that, shape (pixels,) each."""
     excess = frame - reference
-    excess -= np.median(_windows(excess, _COSMIC_WINDOW), axis=1)
-    scatter = _DEVIATIONS * np.median(_windows(np.abs(excess), _SCATTER_WINDOW), axis=1)
+    excess -= _running_median(excess, _COSMIC_WINDOW)
+    scatter = _DEVIATIONS * _running_median(np.abs(excess), _SCATTER_WINDOW)
     return excess, np.maximum(scatter, _shot_noise(2 * reference))
 
 
@@ -91,6 +92,11 @@ def _beyond_surroundings(frame: NDArray[np.float64]) -> tuple[NDArray[np.float64
 def _shot_noise(counts: NDArray[np.float64]) -> NDArray[np.float64]:
     """Shot noise for one electron per count; the offset of the ADC, taken to be the least of the frame, has none."""
     return np.sqrt(np.maximum(counts - np.percentile(counts, 1), 0.0))
+
+
+def _running_median(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:
+    """Get the median of the surroundings of every pixel, as :func:`_windows` gives them, without composing them."""
+    return ndimage.median_filter(values, size=width, mode="mirror")
 
 
 def _windows(values: NDArray[np.float64], width: int) -> NDArray[np.float64]:

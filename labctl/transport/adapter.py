@@ -40,6 +40,7 @@ class WireAdapter(Adapter):
         self._buffer = bytearray()
         self._sent = b""
         self._received = b""
+        self._named = _Named(name)
         self.connection: ByteLink = connect()
 
     @property
@@ -101,7 +102,7 @@ class WireAdapter(Adapter):
         """Throw away what has arrived and was not read."""
         with self.exclusive():
             self._buffer.clear()
-            with self._named():
+            with self._named:
                 self.connection.clear()
 
     def _write(self, command: str, **kwargs: object) -> None:
@@ -116,7 +117,7 @@ class WireAdapter(Adapter):
     def _write_bytes(self, content: bytes, **kwargs: object) -> None:
         with self.exclusive():
             self._sent, self._received = content, b""
-            with self._named():
+            with self._named:
                 self.connection.send(content)
 
     def _read(self, **kwargs: object) -> str:
@@ -142,15 +143,6 @@ class WireAdapter(Adapter):
         if count == -1 and not break_on_termchar:
             return self._take_what_comes()
         return self._take(complete) if count != 0 else b""
-
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Have the errors of the link say which instrument lies at its end: it alone is then brought back."""
-        try:
-            yield
-        except InstrumentError as error:
-            error.where = error.where or self.name
-            raise
 
     def _take(self, complete: Callable[[], int]) -> bytes:
         """Receive until ``complete()`` gives a length > 0; return that many bytes."""
@@ -180,7 +172,7 @@ class WireAdapter(Adapter):
 
     def _receive(self, timeout_s: float) -> bytes:
         connection = self.connection
-        with self._named():
+        with self._named:
             data = connection.receive(timeout_s)
         if connection is not self.connection:
             raise ConnectionLost("the link was taken over by the safe state", exchange=self.last, where=self.name)
@@ -203,3 +195,19 @@ class WireAdapter(Adapter):
 
     def __repr__(self) -> str:
         return f"<WireAdapter {self.name}>"
+
+
+class _Named:
+    """Has the errors of a link say which instrument lies at its end: it alone is then brought back."""
+
+    __slots__ = ("_name",)
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, InstrumentError):
+            error.where = error.where or self._name

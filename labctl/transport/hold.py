@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 from labctl.clock import Clock
 from labctl.errors import ConnectionLost, InstrumentTimeout
@@ -30,12 +30,15 @@ class LinkLock:
         self._lock = threading.RLock()
         self._mine = threading.local()
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
+    def exclusive(self) -> AbstractContextManager[None]:
         """Hold the link; re-entrant.
 
         Raises ConnectionLost if this thread held the link and it was seized, InstrumentTimeout after 30 s.
         """
+        return _Hold(self)
+
+    def take(self) -> tuple[threading.RLock, threading.RLock | None]:
+        """Acquire the link for this thread; get the lock, and the one that it held before. Raises as exclusive."""
         held = getattr(self._mine, "lock", None)
         if held is not None and held is not self._lock:
             raise ConnectionLost(
@@ -44,8 +47,13 @@ class LinkLock:
                 state="the bench is being made safe",
                 todo="end the run; nothing more can be measured with this connection",
             )
-        with self._held(self._wait()):
-            yield
+        lock = self._wait()
+        return lock, self._keep(lock)
+
+    def give_back(self, lock: threading.RLock, before: threading.RLock | None) -> None:
+        """Let go of what :meth:`take` gave."""
+        self._mine.lock = before
+        lock.release()
 
     @contextmanager
     def seize(self, break_link: Callable[[], None]) -> Iterator[None]:
@@ -57,25 +65,26 @@ class LinkLock:
         lock = self._lock
         if lock.acquire(timeout=SEIZE_PATIENCE_S):
             if lock is self._lock:
-                with self._held(lock):
+                before = self._keep(lock)
+                try:
                     yield
+                finally:
+                    self.give_back(lock, before)
                 return
             lock.release()
         self._lock = lock = threading.RLock()
         lock.acquire()
-        with self._held(lock):
+        before = self._keep(lock)
+        try:
             break_link()
             yield
+        finally:
+            self.give_back(lock, before)
 
-    @contextmanager
-    def _held(self, lock: threading.RLock) -> Iterator[None]:
+    def _keep(self, lock: threading.RLock) -> threading.RLock | None:
         before = getattr(self._mine, "lock", None)
         self._mine.lock = lock
-        try:
-            yield
-        finally:
-            self._mine.lock = before
-            lock.release()
+        return before
 
     def _wait(self) -> threading.RLock:
         """Acquire the lock that is valid when it is acquired."""
@@ -98,3 +107,18 @@ class LinkLock:
                 return False
             self._clock.sleep(_POLL_S)
         return True
+
+
+class _Hold:
+    """The link, held for a block. No generator: every exchange holds the link several times over, nested."""
+
+    __slots__ = ("_before", "_link", "_lock")
+
+    def __init__(self, link: LinkLock) -> None:
+        self._link = link
+
+    def __enter__(self) -> None:
+        self._lock, self._before = self._link.take()
+
+    def __exit__(self, *_: object) -> None:
+        self._link.give_back(self._lock, self._before)
