@@ -108,7 +108,8 @@ class QueueWork:
             if self.stop_asked():
                 return "aborted", ExitCode.ABORTED
             if step.run is None:
-                self._wait(step)
+                if step.then is None or not self._skip_if_needless(step.then):
+                    self._wait(step)
                 continue
             self._waits_for = None
             if step.why:
@@ -144,9 +145,7 @@ class QueueWork:
 
     def _turn(self, run: QueuedRun) -> Ended | None:
         """Run it, and again after a failure if it is to be; returns status and exit code if the queue ends here."""
-        unmet = [self._numbered[number].name for number in run.after if self._states()[number].status != "finished"]
-        if unmet:
-            self._skip(run, f"{', '.join(unmet)} did not finish")
+        if self._skip_if_needless(run):
             return None
         try:
             resolved = self._resolved(run)
@@ -162,6 +161,23 @@ class QueueWork:
             if not self._wait_to_retry(run):
                 return "aborted", ExitCode.ABORTED
 
+    def _skip_if_needless(self, run: QueuedRun) -> bool:
+        """Skip a run that cannot be begun for want of an earlier one, rather than wait for its time; say whether so."""
+        if run.number in self._states():
+            return False
+        unmet = [self._numbered[number].name for number in run.after if self._states()[number].status != "finished"]
+        if unmet:
+            self._skip(run, f"{', '.join(unmet)} did not finish")
+            return True
+        try:
+            self._resolved(run)
+        except Unusable as error:
+            if not _may_be_skipped(run):
+                return False
+            self._skip(run, _words(error))
+            return True
+        return False
+
     def _wait_to_retry(self, run: QueuedRun) -> bool:
         """Wait before a run is tried again; returns whether it is to be."""
         until_s = self.clock.now_s() + run.retry_wait_s
@@ -175,19 +191,14 @@ class QueueWork:
         self.tell(f"{run.name} is skipped: {why}")
         self.state.skipped(run.number, why)
 
-    def _without_result(self, run: QueuedRun, error: Unusable) -> Ended | None:
-        """Skip a run whose parameters are not to be had, or end, as its table says."""
-        policies = {reference.source.otherwise for reference in run.references.values()}
-        why = f"{error.what}{f' ({error.todo})' if error.todo else ''}"
-        if "stop" not in policies:
-            self._skip(run, why)
-            return None
+    def _without_result(self, run: QueuedRun, error: Unusable) -> Ended:
+        """End where a run lacks a parameter, and its table does not say that it may be skipped."""
         self.todo = (
             f'{run.name} needs it: give its parameter in the file a value, a fallback, or if_missing = "skip"; then'
             " `labctl campaign FILE --resume`"
         )
-        self.tell(f"{run.name} cannot be run: {why}")
-        self.watch.failed(run, why)
+        self.tell(f"{run.name} cannot be run: {_words(error)}")
+        self.watch.failed(run, _words(error))
         return "stopped", ExitCode.FAILED
 
     def _resolved(self, run: QueuedRun) -> list[Resolved]:
@@ -264,6 +275,9 @@ class QueueWork:
                 request = asked
             else:
                 self.tell(f"goes on where {Path(state.run).stem} broke off")
+                if self.clock.virtual and (end_s := last_wall_s(state.run)) is not None:
+                    # The campaign was killed before it learnt how far the run had got.
+                    self.clock.advance_to(end_s)
         alone = self._order.is_alone(run, self._states())
         times = {"leave_if_idle_s": None if alone else run.leave_s}
         if self.clock.virtual:
@@ -364,6 +378,14 @@ class QueueWork:
             "todo": self.todo,
             "exit": int(code),
         }
+
+
+def _may_be_skipped(run: QueuedRun) -> bool:
+    return all(reference.source.otherwise != "stop" for reference in run.references.values())
+
+
+def _words(error: Unusable) -> str:
+    return f"{error.what}{f' ({error.todo})' if error.todo else ''}"
 
 
 def _why(outcome: dict[str, Any]) -> str:

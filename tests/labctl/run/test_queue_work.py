@@ -328,8 +328,13 @@ def test_quiet_hours_are_waited_for_in_virtual_time(tmp_path: Path) -> None:
     assert first_s is not None and 0.0 <= (first_s + 3600.0) % 86400.0 - 86340.0 < 60.0, "23:59 in winter's Berlin"
 
 
-class Killed(BaseException):
-    """Stands for the end of the process: nothing more is written."""
+def test_what_will_be_skipped_is_not_waited_for(tmp_path: Path) -> None:
+    quiet = CHAIN.replace("[[run]]", '[quiet]\nfrom = "00:00"\nto = "23:59"\n[[run]]', 1)
+    text = quiet.replace('name = "above"', 'name = "above"\nquiet = "wait"')
+    lab = Lab(**{"threshold, cdse-cds": [FAILED], "threshold, cdse-cds-zno": [FAILED]})
+    outcome = work(tmp_path, lab, text)
+    assert [run["status"] for run in outcome["runs"]] == ["failed"] * 2 + ["skipped"] * 3
+    assert not [one for one in lines(tmp_path) if one["event"] == "waiting"]
 
 
 @pytest.mark.parametrize("text", [CHAIN.replace("[[run]]", "retries = 1\n[[run]]", 1), TURNS], ids=["chain", "turns"])
