@@ -15,7 +15,7 @@ def main() -> int:
     """Read the arguments, print the table."""
     parser = argparse.ArgumentParser(prog="python -m fault_table", description=__doc__)
     parser.add_argument("procedure", choices=sorted(PLANS))
-    parser.add_argument("--bench", default="simulated", help="a simulated bench")
+    parser.add_argument("--bench", help="another simulated bench than the one of its plan")
     parser.add_argument("--jobs", type=int, default=2, help="processes at a time")
     parser.add_argument("--every", type=int, default=1, help="only every so-many-th transaction: a quick look")
     parser.add_argument("--kind", action="append", type=Kind, default=[], help=f"only this kind: {', '.join(Kind)}")

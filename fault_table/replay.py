@@ -37,6 +37,8 @@ REAL_TIME_LIMIT_S = 60
 _BLADE_S = 0.2
 _ENOUGH_POINTS = 3
 """A replay that stored so many points after its last failed try has recovered, and is ended in order."""
+_STRESSES = {"heating_stage": "heater_on", "lamp": "lamp_on"}
+"""What stresses a sample, by role, and what the laboratory calls its being on."""
 _NOTICES = ("incident", "skipped")
 _NUMBER = re.compile(r"[0-9A-F]*\d[0-9A-F.+-]*")
 
@@ -85,6 +87,7 @@ class Report:
     :param notices: Kind and data of the journal's events that tell of failed tries and of points left out.
     :param is_library: Whether that instrument is a vendor library.
     :param light: Whether the true shutter was open when all was over; None if no bench had been opened.
+    :param left_on: Roles of what stresses the sample, heater and lamp, that were truly on then.
     :param hang: What it waited for beyond its deadline, or how the process died; empty if it ended by itself.
     :param virtual_s: Time from the fault to the end, on the clock of the run.
     """
@@ -98,6 +101,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     first: int = 0
     light: bool | None = None
+    left_on: tuple[str, ...] = ()
     cut: bool = False
     notices: list[tuple[str, Mapping[str, Any]]] = field(default_factory=list)
     hang: str = ""
@@ -229,6 +233,7 @@ class Replay:
         self._clock: Clock | None = None
         self._deadline_s = float("inf")
         self._light: bool | None = None
+        self._left_on: tuple[str, ...] = ()
         self._mine: tuple[Report, Fault, float] | None = None
         self._children: dict[int, Report] = {}
         self._folder = Path()
@@ -272,6 +277,7 @@ class Replay:
             report.applied = fault.applied
             report.virtual_s = self._now() - since_s
         report.outcome, report.hang, report.light = outcome, hung, self._light
+        report.left_on = self._left_on
         report.rows = self._memory.rows[report.first :]
         report.notices = self._memory.notices
         return report
@@ -355,7 +361,9 @@ class Replay:
                 laboratory = self.laboratory
                 if isinstance(laboratory, LocalLaboratory):
                     replay._laboratory = laboratory
-                    replay._light = bool(replay._truth(_BLADE_S)["shutter_open"])
+                    true = replay._truth(_BLADE_S)
+                    replay._light = bool(true["shutter_open"])
+                    replay._left_on = tuple(role for role, name in _STRESSES.items() if true[name])
                 super().close()
 
         stand_ins = {

@@ -54,18 +54,19 @@ class Table:
 
 
 def fault_table(
-    procedure: str, *, bench: str = "simulated", jobs: int = 2, every: int = 1, kinds: Sequence[Kind] = ()
+    procedure: str, *, bench: str | None = None, jobs: int = 2, every: int = 1, kinds: Sequence[Kind] = ()
 ) -> Table:
     """Spoil every transaction of a procedure with every fault.
 
-    :param bench: The simulated bench.
+    :param bench: Another simulated bench than the one of its plan.
     :param jobs: Processes at a time.
     :param every: Take only every so-many-th transaction of the short run: for a quick look.
     :param kinds: Only these kinds of faults; all if empty.
     """
     began_s = time.monotonic()
     plan = PLANS[procedure]
-    short = _Choice(every, plan.stride, kinds or tuple(Kind))
+    bench = bench or plan.bench
+    short = _Choice(every, plan.stride, plan.roles, kinds or tuple(Kind))
     with TemporaryDirectory(prefix="fault-table-") as folder:
         request = request_of(procedure, bench, plan.every, Path(folder))
         # Whatever is imported or compiled at first use is there before the first fork.
@@ -83,9 +84,10 @@ def fault_table(
 class _Choice:
     """Which faults go into which transaction."""
 
-    def __init__(self, every: int, stride: int, kinds: Sequence[Kind]) -> None:
+    def __init__(self, every: int, stride: int, roles: Sequence[str], kinds: Sequence[Kind]) -> None:
         self._every = every
         self._stride = stride
+        self._own_roles = roles
         self._kinds = kinds
         self._seen: set[tuple[str, str, str]] = set()
         self._roles: set[str] = set()
@@ -98,6 +100,7 @@ class _Choice:
         if number % self._every or (number % self._stride and not new):
             return []
         others = sorted(self._roles - {step.transaction.role}) if new and Kind.RESET in self._kinds else []
+        others = [role for role in others if not self._own_roles or role in self._own_roles]
         return [*self._own(step), *(Fault(Kind.RESET, role) for role in others)]
 
     def unseen(self, step: Step) -> list[Fault]:
@@ -108,6 +111,8 @@ class _Choice:
         return [Fault(kind) for kind in step.transaction.kinds if kind in self._kinds]
 
     def _is_new(self, step: Step) -> bool:
+        if self._own_roles and step.transaction.role not in self._own_roles:
+            return False
         new = step.key not in self._seen
         self._seen.add(step.key)
         return new

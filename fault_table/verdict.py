@@ -12,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from fault_table.replay import Report, Row
+from labctl.run.outcome import Outcome
 from labctl.sim.faults import CONNECT, Kind
 from labctl.store.notices import warnings_of
+from procedures.emission.layout import COSMIC
 
 _SPREADS = 3.0
 """A number beyond so many times the range over a few runs with other noise is no noise: 8 standard deviations."""
 _ROUNDING = 1e-9
 _METER_SHARE = 0.05
 """What the meter may be off the true mean by the noise of the pulses."""
+_COSMIC_SHARE = 0.02
+"""No more pixels of a spectrum than this share of them are hit by cosmic rays."""
 _TRUE_ANYWAY = frozenset({"open_s", "dose_j_cm2"})
 """A fault lets light fall for longer: that these columns tell it is right."""
 
@@ -45,7 +49,7 @@ class Verdict(StrEnum):
     STORED = "DETECTABLE, STORED"
     UNNAMED = "FAILED, NOT NAMED"
     UNSAFE = "UNCONFIRMED WITHOUT NEED"
-    LIE = "CONFIRMED, BUT LIGHT IS ON"
+    LIE = "CONFIRMED, BUT LIGHT OR HEAT IS ON"
     HANG = "HANG OR CRASH"
     NOTHING = "nothing to spoil"
 
@@ -80,8 +84,21 @@ class Noise:
 
         :param index: Place of the record in the run.
         """
-        values = {**row.row, **row.arrays}
+        values = {**row.row, **row.arrays, **self._without_cosmic_rays(index, row)}
         return [name for name, value in values.items() if not self._is_noise(index, name, value)]
+
+    def _without_cosmic_rays(self, index: int, row: Row) -> dict[str, Any]:
+        """Get what is left of a spectrum where its mask tells of cosmic rays: a later attempt has others."""
+        reference = self.reference[index]
+        if "mask" not in row.arrays or np.shape(row.arrays["mask"]) != np.shape(reference.arrays.get("mask")):
+            return {}
+        mask, before = np.asarray(row.arrays["mask"]), np.asarray(reference.arrays["mask"])
+        hit = (mask & COSMIC) != (before & COSMIC)
+        if not hit.any() or hit.sum() > _COSMIC_SHARE * hit.size:
+            return {}
+        spectrum = np.where(hit, reference.arrays["spectrum"], row.arrays["spectrum"])
+        count = reference.row.get("cosmic_pixels", 0)
+        return {"spectrum": spectrum, "mask": np.where(hit, before, mask), "cosmic_pixels": count}
 
     def is_elsewhere(self, index: int, row: Row) -> bool:
         """Get whether a record holds the fluence that there truly was, which is not the one of the reference.
@@ -147,8 +164,8 @@ def judge(report: Report, noise: Noise) -> Judged:
         return Judged(report, Verdict.HANG, report.hang)
     if not report.applied or outcome is None:
         return Judged(report, Verdict.NOTHING, "")
-    if report.light and outcome.safe_state == "confirmed":
-        return Judged(report, Verdict.LIE, "the true shutter is open")
+    if lie := _lie(report, outcome):
+        return Judged(report, Verdict.LIE, lie)
     if needless := _needless(report):
         return Judged(report, Verdict.UNSAFE, needless)
     try:
@@ -194,6 +211,14 @@ def is_named(report: Report) -> bool:
     error = report.outcome.error if report.outcome else None
     text = json.dumps([error, [data for kind, data in report.notices if kind == "incident"]], default=str)
     return any(name in text for name in (report.role, report.role.replace("_", " ")))
+
+
+def _lie(report: Report, outcome: Outcome) -> str:
+    """Get what is on although it was confirmed to be off."""
+    if report.light and outcome.safe_state == "confirmed":
+        return "the true shutter is open"
+    unconfirmed = {step["role"] for step in outcome.safe_report.get("steps", ()) if not step["confirmed"]}
+    return ", ".join(f"{role} is on" for role in report.left_on if role not in unconfirmed)
 
 
 def _needless(report: Report) -> str:

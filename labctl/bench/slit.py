@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from labctl.config.surroundings import SlitConfig
-from labctl.errors import InputError, LimitExceeded, NoPulse
+from labctl.errors import InputError, InstrumentError, LimitExceeded, NoPulse
 from labctl.quantities import EnergyReading
 from labctl.roles import EnergyMeter, LinearStage
 
@@ -110,19 +110,38 @@ class Slit:
     def read_energy(self, expected_j: float, pulses: int) -> EnergyReading | None:
         """Measure the energy of the pulses behind the slit, shutter open.
 
-        None without a meter there, or where the slit lets too little through to trigger it.
+        None without a meter there, or where the slit lets too little through to trigger it. Raises InstrumentError
+        where it does not because the meter has lost its range.
 
         :param expected_j: Energy that is expected at the meter, in J, for its range.
         """
         if self.meter is None:
             return None
-        needed_j = min(expected_j * _HEADROOM, self.meter.largest_range_j)
-        if not needed_j <= self.meter.range_j <= _FAR_TOO_LARGE * needed_j:
-            self.meter.range_j = needed_j
+        range_j = self._choose_range(self.meter, min(expected_j * _HEADROOM, self.meter.largest_range_j))
         try:
             return self.meter.measure(pulses)
-        except NoPulse:
+        except NoPulse as nothing:
+            if (found_j := self.meter.range_j) != range_j:
+                raise InstrumentError(
+                    f"the meter behind the slit is on its range of {found_j:.3g} J instead of {range_j:.3g} J, where no"
+                    " pulse triggers it",
+                    role="slit_meter",
+                    todo="see whether it was switched off and on; keep hands off its front panel during a run",
+                ) from nothing
             return None
+
+    @staticmethod
+    def _choose_range(meter: EnergyMeter, needed_j: float) -> float:
+        """Have the meter on a range for an energy in J; returns the range it is on."""
+        before_j = meter.range_j
+        if needed_j <= before_j <= _FAR_TOO_LARGE * needed_j:
+            return before_j
+        for _ in range(2):
+            meter.range_j = needed_j
+            # It has no smaller one, or the command was lost on its way.
+            if (reached_j := meter.range_j) != before_j:
+                return reached_j
+        return before_j
 
     def _set_beginning(self, offset_um: float) -> float:
         config, near = self.config, self.near

@@ -14,6 +14,7 @@ from fault_table.verdict import Noise, Verdict, judge
 from labctl.run.outcome import Outcome
 from labctl.run.request import procedure_class
 from labctl.sim.faults import CONNECT, Kind, Transaction
+from procedures.emission.layout import COSMIC
 
 STEP = Step(Transaction(7, "shutter", "b'ens?\\r'", 1.0, False, ()), "coarse", 3)
 CONNECTING = Step(Transaction(0, "shutter", CONNECT, 0.0, False, ()), "opening", 0)
@@ -131,6 +132,39 @@ def test_a_fluence_that_is_another_but_true_is_told_from_a_wrong_one() -> None:
     noise = Noise([at(10.1, 10.0)], [[at(10.0, 10.0)], [at(10.2, 10.0)]], ["always warned"])
     for measured, true, verdict in ((15.0, 15.0, Verdict.ELSEWHERE), (15.0, 10.0, Verdict.STORED)):
         assert judge(report(Kind.RESET, [at(measured, true)], role="attenuator"), noise).verdict is verdict
+
+
+def test_a_pixel_that_is_marked_as_hit_by_a_cosmic_ray_is_no_wrong_number() -> None:
+    def seen(hits: Sequence[int], marked: Sequence[int]) -> Row:
+        spectrum, mask = np.full(200, 100.0), np.zeros(200, np.uint8)
+        spectrum[list(hits)] += 5000.0
+        mask[list(marked)] = COSMIC
+        return Row("points", 0, {"cosmic_pixels": len(marked)}, {"spectrum": spectrum, "mask": mask}, {})
+
+    others = [
+        [Row("points", 0, {"cosmic_pixels": 0}, {**seen((), ()).arrays, "spectrum": np.full(200, 100.0 + n)}, {})]
+        for n in range(1, 4)
+    ]
+    noise = Noise([seen((), ())], others, ["always warned"])
+    for hits, marked, verdict in (
+        ((7, 8), (7, 8), Verdict.AGAIN),
+        ((7, 8), (7,), Verdict.STORED),
+        (range(50), range(50), Verdict.STORED),
+    ):
+        assert judge(report(rows=[seen(hits, marked)], notices=[tried_again()]), noise).verdict is verdict
+
+
+@pytest.mark.parametrize("role", ["heating_stage", "lamp"])
+def test_what_stresses_the_sample_must_not_be_on_where_it_was_confirmed_to_be_off(role: str) -> None:
+    hot = report(Kind.STUCK, role=role)
+    hot.left_on = (role,)
+    assert judge(hot, noise()).verdict is Verdict.LIE
+    told = report(Kind.STUCK, role=role, **unconfirmed(role))
+    told.left_on = (role,)
+    assert judge(told, noise()).verdict is Verdict.SAME
+    elsewhere = report(Kind.UNPLUGGED, **unconfirmed("shutter"))
+    elsewhere.left_on = (role,)
+    assert judge(elsewhere, noise()).verdict is Verdict.LIE
 
 
 def test_commands_are_alike_whatever_their_numbers() -> None:

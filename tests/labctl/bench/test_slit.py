@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from labctl.errors import InputError, LimitError, LimitExceeded
+from labctl.errors import InputError, InstrumentError, LimitError, LimitExceeded
 
 BLADES = ("slit_near", "slit_far")
 TRUE_EDGE_MM = 2.008
@@ -147,8 +147,11 @@ def test_the_meter_behind_the_slit_sees_energy_in_proportion_to_the_length(open_
         energies_j[true_um] = reading.mean_j / fluence.pulse_energy_j
     (short_um, short), (long_um, long) = energies_j.items()
     assert long / short == pytest.approx(long_um / short_um, rel=0.06)
-    slit.place_far(1.9)
-    with bench.pump.light():
-        assert slit.read_energy(1e-9, 50) is None
+    slit.meter.range_j = slit.meter.largest_range_j
+    assert slit.read_energy(1e-9, 50) is None, "the shutter is shut, and the range was chosen anew"
+    assert slit.meter.range_j < 1e-6
+    opened.emulator("slit_meter").power_cycle(bench.clock.now())
+    with pytest.raises(InstrumentError):
+        slit.read_energy(1e-9, 50)
     no_meter = open_bench(BLADES, bench="simulated-gain").bench.slit
     assert no_meter.read_energy(1e-6, 50) is None
