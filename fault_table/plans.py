@@ -20,9 +20,9 @@ class Plan:
         turn in one of them.
     :param once: Parameters of a long run: of its transactions only those get faults whose command does not occur at
         the same stage of the short one; None for no such run.
-    :param roles: Only these instruments have the first transaction of each command and stage spoilt, and are reset while
-        another one is spoken to, because the others have a table with another procedure; all if empty. The stride goes
-        over all instruments.
+    :param roles: Only these instruments have the first transaction of each command and stage spoilt, and are reset
+        while another one is spoken to, because the others have a table with another procedure; all if empty. The stride
+        goes over all instruments.
     :param bench: The simulated bench.
     """
 
