@@ -59,6 +59,13 @@ READ_COLUMNS = (
     *FILTER_COLUMNS,
 )
 
+SECOND_COLUMNS = (
+    Column("block_shots", "int", "", "Pulses that have passed since the point before"),
+    Column("second_intensity", "float", "counts/pulse", "Emission over the second band; NaN without one"),
+    Column("second_intensity_error", "float", "counts/pulse", "Its standard error"),
+)
+"""Further columns of a run under its own pump."""
+
 HEATING_COLUMNS = (
     Column("stage", "text", "", "Stage of the plan", width=16),
     Column("asked_c", "float", "degC", "Temperature asked for"),
@@ -90,7 +97,7 @@ _REFERENCE_ARRAYS = (
 )
 
 
-def read_layout(pixels: int, cycles: int) -> RowLayout:
+def read_layout(pixels: int, cycles: int, more: Sequence[Column] = ()) -> RowLayout:
     """Rows of the reads; spectra hold raw counts, nothing subtracted, summed over the cycles."""
     spectrum, mask = spectrum_arrays(pixels)
     arrays = [
@@ -104,7 +111,7 @@ def read_layout(pixels: int, cycles: int) -> RowLayout:
         *(ArrayField(name, (cycles + 1,), "<f8", unit, text) for name, unit, text in _REFERENCE_ARRAYS),
         *LOG_ARRAYS,
     ]
-    return RowLayout(READ_COLUMNS, tuple(arrays))
+    return RowLayout((*READ_COLUMNS, *more), tuple(arrays))
 
 
 def lamp_record(columns: Mapping[str, Any], pixels: int, cycles: int, arrays: Mapping[str, NDArray[Any]]) -> Record:

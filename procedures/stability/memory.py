@@ -13,7 +13,7 @@ from labctl.run.record import Acknowledged
 from procedures.emission.layout import stored_frame
 from procedures.stability.layout import READ
 
-BASELINE, SCATTER = "baseline", "scatter"
+BASELINE, SCATTER, SLOPE = "baseline", "scatter", "slope"
 
 
 class StabilityMemory:
@@ -36,6 +36,8 @@ class StabilityMemory:
         """When the stress began; 0 before."""
         self.shots = 0
         """Pulses that had passed at the end of the last point, from the trigger counter."""
+        self.early_reads: list[tuple[str, float, float]] = []
+        """Stage, energy in J and intensity of the reads before the stress."""
         self._rates: dict[float, tuple[float, float]] = {}
         self._baseline: list[float] = []
 
@@ -61,6 +63,9 @@ class StabilityMemory:
             return
         fluence = round(float(row["fluence_set_uj_cm2"]), 9)
         self._rates[fluence] = (float(row["peak_rate"]), float(row["reference_peak_rate"]) or 1.0)
+        if entry.point.stage in (BASELINE, SLOPE):
+            intensity = float(row["sample_intensity"])
+            self.early_reads.append((entry.point.stage, float(row["pulse_energy_j"]), intensity))
         if entry.point.stage == BASELINE:
             self._baseline.append(float(row["ratio"]))
 

@@ -36,7 +36,6 @@ from procedures.stability.layout import LOG_ENTRIES, READ, READ_COLUMNS, log_arr
 from procedures.stability.memory import BASELINE, SCATTER, StabilityMemory
 from procedures.stability.reading import Reader
 from procedures.stability.schedule import Rhythm
-from procedures.sweep.stages import scatter_stage
 
 _CARRIAGE_S = 12.0
 """Expected time to bring sample or reference into the beam."""
@@ -101,7 +100,8 @@ class StabilityProcedure(EmissionProcedure):
         default="auto",
         description="auto: at the dark place of the sample stage, or by hand where there is none",
     )
-    scatter_frames: int = whole("Frames of pump scatter", minimum=1, maximum=1000, default=10)
+    scatter_frames: int = whole("Frames of pump scatter", minimum=1, maximum=1000, default=5)
+    dark_frames: int = whole("Dark frames for each exposure", minimum=1, maximum=1000, default=10)
     atmosphere: str = choice(
         "Atmosphere around the sample, recorded",
         choices=("not stated", "air", "nitrogen", "argon", "vacuum", "water"),
@@ -205,7 +205,7 @@ class StabilityProcedure(EmissionProcedure):
         stages = [dark_stage(self.ladder, self.dark_frames)]
         if self.scatter != "none" and self.fluence is not None:
             meter_s = parts.light.meter_s
-            stages.append(scatter_stage(self.fluence, self.ladder, self.scatter_frames, meter_s))
+            stages.append(_scatter_stage(self.fluence, self.ladder.longest_s, self.scatter_frames, meter_s))
         return [*stages, self.read_stage(BASELINE, parts, settings, essential=True)]
 
     def scheduled(self, parts: PlanParts, times_s: Sequence[float], **more: Any) -> list[dict[str, Any]]:
@@ -429,3 +429,15 @@ class StabilityProcedure(EmissionProcedure):
 
     def _shots(self, cycles: int) -> int:
         return 2 * cycles + 1 if self._with_reference else cycles
+
+
+def _scatter_stage(fluence_uj_cm2: float, exposure_s: float, frames: int, meter_s: float) -> Stage:
+    """One frame of pump scatter, as long as may be: it is weak, and the noise of its dark frame counts less.
+
+    The sample is out of the beam, so it gets no dose.
+    """
+    settings = ({"fluence_uj_cm2": fluence_uj_cm2, "exposure_s": exposure_s},)
+    bounds = {"fluence_uj_cm2": (fluence_uj_cm2, fluence_uj_cm2), "exposure_s": (exposure_s, exposure_s)}
+    return Stage(
+        SCATTER, "scatter", 1, MOVE_S + _CARRIAGE_S + meter_s + frames * exposure_s, settings, bounds, essential=True
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -77,6 +77,16 @@ class StoredReads:
             array["energy_cycles_j"],
             columns,
         )
+
+    def only(self, wanted: BoolArray) -> StoredReads:
+        """Get some of them; ``wanted`` has shape (p,)."""
+        columns = {name: values[wanted] for name, values in self.columns.items()}
+        arrays = {name: getattr(self, name)[wanted] for name in self.__dataclass_fields__ if name != "columns"}
+        return StoredReads(**arrays, columns=columns)
+
+    def with_signal(self, signal: Array, error: Array) -> StoredReads:
+        """Get the same reads of one cycle with another signal, shape (p,)."""
+        return replace(self, sample=signal[:, None], sample_error=error[:, None])
 
     @property
     def has_reference(self) -> bool:
