@@ -7,7 +7,15 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from labctl.report import calibration_figure, generic_figure, stability_figure, stripe_figure, style, sweep_figure
+from labctl.report import (
+    calibration_figure,
+    generic_figure,
+    series_figure,
+    stability_figure,
+    stripe_figure,
+    style,
+    sweep_figure,
+)
 from labctl.store.run import Run
 
 if TYPE_CHECKING:
@@ -22,6 +30,7 @@ FIGURES: dict[str, tuple[Draw, Callable[[Run], bool]]] = {
         ("thermal-stability", "uv-stability", "water-stability", "ase-stability"),
         (stability_figure.draw, stability_figure.can_draw),
     ),
+    "temperature-series": (series_figure.draw, series_figure.can_draw),
     "attenuator-calibration": (calibration_figure.draw, lambda run: True),
 }
 """By the name of the procedure: what draws its figure, and whether a given run has what that needs."""

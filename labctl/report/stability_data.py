@@ -21,8 +21,8 @@ Chosen = NDArray[np.bool_]
 BASELINE, HOT = "baseline", "hot"
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _HOUR_S, _DAY_S = 3600.0, 86400.0
-_DOSES = ("J/cm2", "J/cm^2")
-_SHOTS = ("shots", "shot", "pulses")
+DOSES = ("J/cm2", "J/cm^2")
+SHOTS = ("shots", "shot", "pulses")
 
 
 @dataclass(frozen=True)
@@ -93,21 +93,21 @@ def read_reads(run: Run) -> Reads:
         return column(run, name)[index]
 
     baseline = stage == BASELINE
-    intensity, error = rows("relative_intensity"), rows("ratio_error")
-    ratio = rows("ratio")
-    level = _level(ratio, baseline)
-    intensity = np.where(np.isfinite(intensity), intensity, ratio / level)
-    reference = rows("reference_intensity")
-    bright = _level(reference, baseline)
+    ratio, error = rows("ratio"), rows("ratio_error")
+    if not np.isfinite(ratio).any():
+        ratio = rows("relative_intensity")
+    level = _level(ratio, error, baseline)
+    reference, reference_error = rows("reference_intensity"), rows("reference_intensity_error")
+    bright = _level(reference, reference_error, baseline)
     return Reads(
         stage=stage,
         index=index,
         run_s=np.asarray(run.column("t_s"), float)[index] if index.size else np.zeros(0),
         time_s=rows("stress_s"),
-        intensity=intensity,
+        intensity=ratio / level,
         error=np.nan_to_num(error / level),
         reference=reference / bright,
-        reference_error=np.nan_to_num(rows("reference_intensity_error") / bright),
+        reference_error=np.nan_to_num(reference_error / bright),
         peak_nm=rows("peak_nm"),
         fwhm_nm=rows("fwhm_nm"),
         temperature_c=rows("temperature_c"),
@@ -119,11 +119,16 @@ def read_reads(run: Run) -> Reads:
     )
 
 
-def _level(values: Array, baseline: Chosen) -> float:
-    """Get the mean of the baseline, of the first read that has a value where there is none; NaN without any."""
-    known = values[baseline & np.isfinite(values)]
-    known = known if known.size else values[np.isfinite(values)][:1]
-    level = float(known.mean()) if known.size else math.nan
+def _level(values: Array, errors: Array, baseline: Chosen) -> float:
+    """Get the mean of the baseline, weighted by the errors; of the first read where there is none; NaN without any."""
+    good = np.isfinite(values)
+    chosen = baseline & good
+    if not chosen.any():
+        known = values[good][:1]
+        level = float(known[0]) if known.size else math.nan
+    else:
+        sure = bool(np.isfinite(errors[chosen]).all() and (errors[chosen] > 0).all())
+        level = float(np.average(values[chosen], weights=errors[chosen] ** -2 if sure else None))
     return level if level > 0 else math.nan
 
 
@@ -143,16 +148,31 @@ def read_points(run: Run, reads: Reads, data: Mapping[str, Any]) -> Points:
             clock, intensity, error, hot, baseline = (np.asarray(values) for values in columns)
             return Points(clock, intensity, error, hot > 0, baseline > 0)
     clock = np.where(reads.baseline, 0.0, clock_of(run, reads, data))
-    return Points(clock, reads.intensity, reads.error, reads.hot, reads.baseline, bool(reads.baseline.any()))
+    start = _fitted_start(clock, reads, course)
+    has_baseline = bool(reads.baseline.any())
+    return Points(clock, reads.intensity / start, reads.error / start, reads.hot, reads.baseline, has_baseline)
+
+
+def _fitted_start(clock: Array, reads: Reads, course: Mapping[str, Any]) -> float:
+    """Get the emission at the start as the law sees it, in units of the baseline: all reads tell it together."""
+    good = np.isfinite(clock) & np.isfinite(reads.intensity) & (reads.error > 0)
+    curve = read_curve(course, float(clock[good].max())) if good.any() else None
+    if curve is None:
+        return 1.0
+    factor = _value(course.get("quench")) or 1.0
+    unit = np.interp(clock[good], curve.clock, curve.intensity) * np.where(reads.hot[good], factor, 1.0)
+    weight = reads.error[good] ** -2
+    start = float((weight * unit * reads.intensity[good]).sum() / (weight * unit**2).sum())
+    return start if start > 0 else 1.0
 
 
 def clock_of(run: Run, reads: Reads, data: Mapping[str, Any]) -> Array:
     """Get the reading of the clock at each read, in the unit of the stored course, [n]; of time without one."""
     unit = clock_unit(run, reads, data)
-    if unit in _DOSES:
+    if unit in DOSES:
         lamp = reads.lamp_dose_j_cm2
         return lamp if np.isfinite(lamp).any() and np.nanmax(lamp) > 0 else reads.dose_j_cm2
-    if unit in _SHOTS:
+    if unit in SHOTS:
         return reads.shots
     heated = _equivalent_s(run, reads, data)
     return (reads.time_s if heated is None else heated) / _SECONDS.get(unit, 1.0)
@@ -183,9 +203,9 @@ def clock_label(run: Run, unit: str, *, analysed: bool) -> str:
     """Name the axis of the clock."""
     parameters = run.header.get("parameters")
     temperature = number(parameters.get("temperature")) if isinstance(parameters, Mapping) else None
-    if unit in _DOSES:
+    if unit in DOSES:
         return "Dose (J/cm²)"
-    if unit in _SHOTS:
+    if unit in SHOTS:
         return "Laser shots on the spot"
     names = {
         "thermal-stability": f"Time at {temperature:g} °C" if temperature is not None else "Time in the heat",

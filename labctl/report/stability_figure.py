@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from labctl.report import style
 from labctl.report.result_names import LAW_NAMES
 from labctl.report.stability_data import (
+    DOSES,
+    SHOTS,
     Curve,
     Points,
     Reads,
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 _MANY = 150
+_AXIS_ABOVE = 0.045
+"""Height of a second axis on top of the panels, as a share of the figure."""
 _EARLY = 0.06
 """Where half of the reads lie within this share of the run, its clock is drawn logarithmically."""
 
@@ -55,12 +59,13 @@ def draw(run: Run, data: Mapping[str, Any]) -> Figure:
     unit = clock_unit(run, reads, data)
     figure = style.new_figure()
     top = style.head(figure, title(run, data), subtitle(run, data), simulated=simulated)
-    place: dict[str, Any] = {"bottom": 0.085, "top": top}
+    doses = _doses(clock_of(run, reads, data), unit, reads)
+    place: dict[str, Any] = {"bottom": 0.085, "top": top - (_AXIS_ABOVE if doses is not None else 0.0)}
     left = figure.add_gridspec(2, left=0.078, right=0.425, height_ratios=(2.7, 1), hspace=0.33, **place)
     middle = figure.add_gridspec(2, left=0.505, right=0.725, height_ratios=(1, 1), hspace=0.06, **place)
     right = figure.add_gridspec(2, left=0.805, right=0.985, height_ratios=(1, 1), hspace=0.3, **place)
     course_axes = figure.add_subplot(left[0])
-    _draw_course(course_axes, points, course, unit, run.status, simulated=simulated)
+    _draw_course(course_axes, points, course, unit, run.status, doses, simulated=simulated)
     label = clock_label(run, unit, analysed=bool(course))
     course_axes.set_xlabel(label, parse_math=False)
     _draw_reference(figure.add_subplot(left[1]), reads, simulated=simulated)
@@ -85,7 +90,14 @@ def draw(run: Run, data: Mapping[str, Any]) -> Figure:
 
 
 def _draw_course(
-    axes: Axes, points: Points, course: Mapping[str, Any], unit: str, status: str, *, simulated: bool
+    axes: Axes,
+    points: Points,
+    course: Mapping[str, Any],
+    unit: str,
+    status: str,
+    doses: tuple[Array, Array] | None = None,
+    *,
+    simulated: bool,
 ) -> None:
     """(a) Emission over that of the baseline, the chosen law with its band, and the lifetimes."""
     style.panel(axes, "a", simulated=simulated, mark=(0.5, 0.25))
@@ -109,12 +121,44 @@ def _draw_course(
         _draw_curve(axes, curve, course, points)
     _draw_stated(axes, course)
     _scale_clock(axes, points.clock[good])
+    if doses is not None and axes.get_xscale() == "linear":
+        _add_doses(axes, *doses)
     top = max(float(np.nanmax(points.intensity[good])), 1.0)
     lowest = min(float(np.nanmin(points.intensity[good])), 0.0)
     axes.set_ylim(1.2 * lowest - 0.02 * top, 1.3 * top)
     for name, share in (("t80", 0.8), ("t50", 0.5)):
         _draw_lifetime(axes, course.get(name), share, _height(course), unit)
     style.legend(axes, loc="upper right", labelspacing=0.35, ncols=2, columnspacing=1.2)
+
+
+def _doses(clock: Array, unit: str, reads: Reads) -> tuple[Array, Array] | None:
+    """Get clock and dose, both rising, for a second axis: of the lamp, or of the pump where shots are counted."""
+    dose = reads.dose_j_cm2 if unit in SHOTS else reads.lamp_dose_j_cm2
+    good = np.flatnonzero(np.isfinite(clock) & np.isfinite(dose) & ~reads.baseline)
+    good = good[np.argsort(clock[good], kind="stable")]
+    if unit in DOSES or good.size < 2 or not float(dose[good].max()) > 0:
+        return None
+    later, most = clock[good], np.maximum.accumulate(dose[good])
+    rising = np.flatnonzero((np.diff(later, prepend=-1.0) > 0) & (np.diff(most, prepend=-1.0) > 0))
+    return (later[rising], most[rising]) if rising.size > 1 else None
+
+
+def _add_doses(axes: Axes, clock: Array, dose: Array) -> None:
+    """Add an axis with the dose on top; it reaches as far as the reads do."""
+    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
+
+    ticks = MaxNLocator(5, steps=(1, 2, 5, 10)).tick_values(0.0, float(dose[-1]))
+    ticks = ticks[(ticks >= dose[0]) & (ticks <= dose[-1])]
+    above = axes.twiny()
+    above.set_xlim(axes.get_xlim())
+    above.xaxis.set_major_locator(FixedLocator(np.interp(ticks, dose, clock).tolist()))
+    above.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
+    above.xaxis.set_minor_locator(FixedLocator([]))
+    above.set_xlabel("Dose (J/cm²)", fontsize=11, labelpad=3)
+    above.tick_params(bottom=False, labelsize=10.5, pad=2)
+    axes.tick_params(top=False, which="both")
+    axes.set_zorder(above.get_zorder() + 1)
+    axes.patch.set_visible(False)
 
 
 def _draw_points(axes: Axes, points: Points, chosen: Any, name: str, look: Mapping[str, Any]) -> None:
@@ -206,7 +250,7 @@ def _draw_lifetime(axes: Axes, life: Any, share: float, height: float, unit: str
         va="bottom",
         size=10,
         color="#8A3F6B",
-        zorder=6,
+        zorder=2.5,
         bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
     )
 
@@ -278,19 +322,31 @@ def _draw_reference(axes: Axes, reads: Reads, *, simulated: bool) -> None:
     axes.errorbar(in_unit(seconds[good], unit), 100 * (reads.reference[good] - 1), yerr=100 * error, fmt="o", **look)
     axes.axhline(0, color=style.GREY, lw=0.9)
     axes.set_ylabel("Reference − 1 (%)", fontsize=11)
+    _limit(axes, 100 * (reads.reference[good] - 1))
     axes.locator_params(axis="y", nbins=4)
+
+
+def _limit(axes: Axes, values: Array) -> None:
+    """Keep a few reads that are far off from pressing all others flat; says how many lie beyond."""
+    low, high = (float(q) for q in np.quantile(values, [0.05, 0.95]))
+    reach = max(high - low, 1.0)
+    beyond = int(((values < low - reach) | (values > high + reach)).sum())
+    if not beyond:
+        return
+    axes.set_ylim(low - reach, high + reach)
+    text = f"{beyond} read{'' if beyond == 1 else 's'} beyond this range"
+    axes.text(0.98, 0.94, text, transform=axes.transAxes, ha="right", va="top", size=9, color="#444444")
 
 
 def _draw_line(axes: Axes, clock: Array, values: Array, reads: Reads, change: Any, curve: Curve | None) -> None:
     """(c, d) Peak or width of the line against its mean over the baseline, with what the analysis says of it."""
     good = np.isfinite(values) & np.isfinite(clock)
-    start = values[good & reads.baseline]
-    start = start if start.size else values[good][:1]
+    start = values[good & reads.baseline] if (good & reads.baseline).any() else values[good][:1]
     if not good.any():
         axes.set_yticks([])
         style.say(axes, "no line was found")
         return
-    moved = values - float(start.mean())
+    moved = values - float(np.median(start))
     axes.axhline(0, color=style.GREY, lw=0.9)
     for chosen, colour, face in (
         (good & ~reads.hot, style.BLUE, style.BLUE),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.analysis.stress_clock import ZERO_CELSIUS_K
 from labctl.report import style
 from labctl.report.stability_data import Reads, fitting_unit, in_unit
 from labctl.report.stored_spectra import column, emission, read_frames, wavelengths_nm
@@ -20,13 +21,15 @@ _MOST_SPECTRA = 5
 _SMOOTH_NM = 1.0
 
 
-def draw_spectra(axes: Axes, run: Run, reads: Reads, *, simulated: bool) -> None:
-    """(e) Spectra of the sample per pulse from the first read to the last, the light of the stress lamp taken off."""
-    style.panel(axes, "e", simulated=simulated)
+def draw_spectra(
+    axes: Axes, run: Run, reads: Reads, *, simulated: bool, letter: str = "e", by_temperature: bool = False
+) -> None:
+    """Spectra of the sample per pulse from the first read to the last, the light of the stress lamp taken off."""
+    style.panel(axes, letter, simulated=simulated)
     axes.set_xlabel("Wavelength (nm)", fontsize=11)
     axes.set_ylabel("Counts per pulse and px", fontsize=11)
     wavelength = wavelengths_nm(run, "spectrum", run.default_stream)
-    lines = [] if wavelength is None else _spectra(run, reads)
+    lines = [] if wavelength is None else _spectra(run, reads, by_temperature=by_temperature)
     if wavelength is None or not lines:
         axes.set_xticks([])
         axes.set_yticks([])
@@ -52,7 +55,7 @@ def draw_spectra(axes: Axes, run: Run, reads: Reads, *, simulated: bool) -> None
     axes.locator_params(axis="x", nbins=4)
 
 
-def _spectra(run: Run, reads: Reads) -> list[tuple[str, Array]]:
+def _spectra(run: Run, reads: Reads, *, by_temperature: bool) -> list[tuple[str, Array]]:
     """Get a few spectra with their times: the first of the baseline, others evenly over the stress, the last."""
     if not reads.index.size:
         return []
@@ -68,6 +71,8 @@ def _spectra(run: Run, reads: Reads) -> list[tuple[str, Array]]:
         time = float(in_unit(np.nan_to_num(reads.time_s[place : place + 1]), unit)[0])
         stage = str(reads.stage[place])
         label = stage if stage in ("baseline", "after") else f"{time:.3g} {unit}"
+        if by_temperature:
+            label = f"{reads.temperature_c[place] + ZERO_CELSIUS_K:.0f} K"
         found.append((label, light[0] - _lamp_light(run, index)))
     return found
 

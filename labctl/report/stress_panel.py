@@ -19,9 +19,9 @@ Array = NDArray[np.float64]
 _MOST = 4000
 
 
-def draw_stress(axes: Axes, run: Run, reads: Reads, *, simulated: bool) -> None:
-    """(f) Temperature or irradiance against time since the start of the run, from logs and reads."""
-    style.panel(axes, "f", simulated=simulated)
+def draw_stress(axes: Axes, run: Run, reads: Reads, *, simulated: bool, letter: str = "f") -> None:
+    """Temperature or irradiance against time since the start of the run, from logs and reads."""
+    style.panel(axes, letter, simulated=simulated)
     for name, label, colour in (
         ("irradiance_mw_cm2", "Irradiance (mW/cm²)", style.PURPLE),
         ("temperature_c", "Temperature (°C)", style.VERMILION),
@@ -44,7 +44,7 @@ def draw_stress(axes: Axes, run: Run, reads: Reads, *, simulated: bool) -> None:
         return
     axes.set_xticks([])
     axes.set_yticks([])
-    style.say(axes, "no trace of the stress")
+    style.say(axes, "no heat and no lamp\nin this run")
 
 
 def _trace(run: Run, name: str) -> tuple[Array, Array]:
