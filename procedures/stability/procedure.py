@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from labctl.analysis.stress_clock import HC_J_M
 from labctl.bench.bench import Bench
 from labctl.bench.bench_sections import meter_reading_s, section
 from labctl.bench.places import Places, require_place
@@ -41,6 +42,8 @@ _CARRIAGE_S = 12.0
 """Expected time to bring sample or reference into the beam."""
 _MARGIN_NM = 15.0
 """A line nearer than this to the edge of the window is not seen as a whole."""
+_WEAK_EXCITONS = 0.05
+"""Mean number of excitons in a particle at which a read is weak."""
 _REFERENCE_ADVICE = "without a reference the drift of laser and optics stays in the curve"
 
 
@@ -85,7 +88,7 @@ class StabilityProcedure(EmissionProcedure):
         minimum=1e-9,
         maximum=1e6,
         optional=True,
-        description="Weak; a tenth of the sample's expected threshold if not given",
+        description="Weak; if not given a tenth of the expected threshold, else 0.05 excitons in a particle",
     )
     cycles: int = whole("Reads of the sample in a point, each between two of the reference", minimum=1, default=3)
     baseline_reads: int = whole("Reads before the stress", minimum=1, maximum=1000, default=3)
@@ -384,6 +387,11 @@ class StabilityProcedure(EmissionProcedure):
         threshold = sample.sample.expected_threshold_uj_cm2 if sample is not None else None
         if self.fluence is None and threshold is not None:
             self.fluence = 0.1 * threshold
+        if self.fluence is None and sample is not None and sample.sample.excitation is not None and bench.laser:
+            photon_uj = 1e6 * HC_J_M / (bench.laser.wavelength_nm * 1e-9)
+            weak = _WEAK_EXCITONS * photon_uj / sample.sample.excitation.cross_section_cm2
+            # The weakest that the attenuator can set is weak enough, or is refused by what the plan says of it.
+            self.fluence = max(weak, 1.05 * reach_uj_cm2(bench)[0])
         line_nm, spectrometer = self.expected_line_nm(sample), bench.spectrometer
         if self.centre_wavelength is not None or self.band is not None or line_nm is None or spectrometer is None:
             return
