@@ -62,6 +62,7 @@ class FluenceSweep(EmissionProcedure):
     TITLE: ClassVar[str] = "Fluence sweep: threshold of amplified spontaneous emission"
     DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "fluence_uj_cm2", "band_intensity", "spectrum")
     DATA_COLUMNS: ClassVar[list[str]] = [column.name for column in POINT_COLUMNS]
+    RESULTS: ClassVar[Mapping[str, str]] = {"threshold": "uJ/cm^2"}
 
     expected_threshold: float | None = quantity(
         "Expected threshold",

@@ -48,8 +48,8 @@ _NOT_KNOWN_GAIN_CM1 = 100.0
 _LONGEST_GL = 14.0
 """Far in saturation: longer stripes show nothing new."""
 _FIRST_OFFSET_UM = 25.0
-"""Where the loss run begins: the near blade's own position of the edge is known to some 10 um, and a stripe of which a
-part lies before the film is a shorter one than all the others."""
+"""Where spots and loss run begin: the near blade's own position of the edge is known to some 10 um, and a stripe of
+which a part lies before the film is a shorter one than all the others."""
 
 
 class VslScan(EmissionProcedure):
@@ -61,6 +61,7 @@ class VslScan(EmissionProcedure):
     OPTIONAL_ROLES: ClassVar[tuple[str, ...]] = (*EmissionProcedure.OPTIONAL_ROLES, "slit_near", "slit_meter")
     DEFAULT_PLOT: ClassVar[DefaultPlot] = DefaultPlot("points", "length_um", "band_intensity", "spectrum")
     DATA_COLUMNS: ClassVar[list[str]] = [column.name for column in STRIPE_COLUMNS]
+    RESULTS: ClassVar[Mapping[str, str]] = {"gain": "cm^-1", "peak": "nm", "saturation_length": "um", "loss": "cm^-1"}
 
     fluences: tuple[float, ...] | None = quantity_list(
         "Pump fluences",
@@ -151,6 +152,7 @@ class VslScan(EmissionProcedure):
                 where=f"the bench {bench.name!r}",
                 todo="write [instruments.slit_near] and slit.near_edge, or leave ses and loss out",
             )
+        self._lengths = self._stripe_lengths(min(longest_um, self._longest_um(longest_um)))
         refusals = [*without_line, *self._too_long_refusals(longest_um)]
         refusals += reach_refusals([*fluences, self._edge_fluence()], reach_uj_cm2(bench))
         meter_s = meter_reading_s(bench, self._reading_pulses)
@@ -163,7 +165,6 @@ class VslScan(EmissionProcedure):
             {"far_mm": x, "fluence_uj_cm2": self._edge_fluence()} for x in scan_positions_mm(slit, self.edge_points)
         ]
         stages.append(stripe_stage("edge", positions, light, slit, essential=True))
-        self._lengths = self._stripe_lengths(min(longest_um, self._longest_um(longest_um)))
         for number, fluence in enumerate(fluences, start=1):
             suffix = f"-{number}" if len(fluences) > 1 else ""
             stages.append(stripe_stage(f"closed{suffix}", [_stripe(fluence, 0.0)], light, slit, essential=True))
@@ -177,7 +178,9 @@ class VslScan(EmissionProcedure):
             spots = [_stripe(highest, self.ses_width, float(x)) for x in offsets]
             stages.append(stripe_stage("ses", spots, light, slit))
         if self.loss:
-            offsets = np.linspace(_FIRST_OFFSET_UM, self._loss_reach_um(longest_um) - self.loss_length, self.loss_points)
+            offsets = np.linspace(
+                _FIRST_OFFSET_UM, self._loss_reach_um(longest_um) - self.loss_length, self.loss_points
+            )
             moved = [_stripe(highest, self.loss_length, float(x)) for x in offsets]
             stages.append(stripe_stage("loss", moved, light, slit))
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0
@@ -342,16 +345,20 @@ class VslScan(EmissionProcedure):
         return tuple(float(x) for x in lengths_um(expected, longest_um, self.length_points))
 
     def _too_long_refusals(self, even_um: float) -> list[str]:
-        """Refuse spots and stripes that do not fit into the even part of the beam when they move away from the edge."""
+        """Refuse spots and stripes that are as long as the way on which they are to move away from the edge."""
+        reach_um = self._loss_reach_um(even_um)
         wanted = (
-            (self.ses, "ses-width", 2 * self.ses_width),
-            (self.loss, "loss-length", _FIRST_OFFSET_UM + self.loss_length),
+            (self.ses, "ses-width", self.ses_width, self._lengths[-1], "the longest stripe ends"),
+            (self.loss, "loss-length", self.loss_length, reach_um, "the loss run ends (loss-reach, slit.longest)"),
         )
         return [
-            f"{name} leaves no room to move away from the edge: the pump is even over {even_um:g} um (slit.longest)"
-            for asked, name, needed_um in wanted
-            if asked and needed_um >= even_um
+            f"{name} leaves no room to move away from the edge: {ends} at {room_um:g} um"
+            for asked, name, own_um, room_um, ends in wanted
+            if asked and _FIRST_OFFSET_UM + own_um >= room_um
         ]
+
+    def _loss_reach_um(self, even_um: float) -> float:
+        return min(self.loss_reach, even_um)
 
     def _longest_um(self, even_um: float) -> float:
         if self.longest is None:

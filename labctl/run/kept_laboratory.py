@@ -35,14 +35,14 @@ class KeptLaboratory:
     :param bench: Name or path of a bench whose resources are all ``sim:``.
     :param sample: Name or path of the sample; that of the bench if None.
     :param seed: Seed of all simulated randomness.
-    :param folder: Where the bench file is written that leads to it.
+    :param path: Where the bench file is written that leads to it; one that is there is written anew.
     """
 
-    def __init__(self, bench: str, sample: str | None, seed: int, folder: Path) -> None:
+    def __init__(self, bench: str, sample: str | None, seed: int, path: Path) -> None:
         self._bench = bench
         self._sample = sample
         self._seed = seed
-        self._folder = folder
+        self._path = path
         self._process: subprocess.Popen[str] | None = None
 
     def start(self) -> str:
@@ -62,12 +62,10 @@ class KeptLaboratory:
             **no_window(),
         )
         address = str(self._addresses(self._process)["laboratory"]["tcp"])
-        path = self._folder / f"{Path(self._bench).stem}.served.toml"
-        text = served_text(locate("benches", self._bench), address)
-        self._folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        load_bench(path)
-        return str(path)
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._path.write_text(served_text(locate("benches", self._bench), address), encoding="utf-8")
+        load_bench(self._path)
+        return str(self._path)
 
     def stop(self) -> None:
         """End the laboratory; nothing happens if it has ended."""
@@ -110,6 +108,39 @@ class KeptLaboratory:
             state="nothing was started",
             todo="`labctl sim serve BENCH` says why",
         )
+
+
+class KeptLaboratories:
+    """The laboratories of a campaign: one for each bench of emulators, and sample, on which runs take turns.
+
+    Started when they are first asked for; ended by leaving the ``with`` block.
+
+    :param folder: Where the bench files are written that lead to them.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._kept: dict[tuple[str, str | None], tuple[KeptLaboratory, str]] = {}
+
+    def bench_for(self, bench: str, sample: str | None, seed: int) -> str:
+        """Get the bench that a run is to be told, so that it finds what an earlier one has left.
+
+        That is the bench itself, unless it is nothing but emulators within the process that opens it.
+        """
+        if not load_bench(bench, check_drivers=False).is_in_process:
+            return bench
+        if (bench, sample) not in self._kept:
+            names = [Path(bench).stem, *([Path(sample).stem] if sample else [])]
+            laboratory = KeptLaboratory(bench, sample, seed, self._folder / f"{'.'.join(names)}.served.toml")
+            self._kept[bench, sample] = laboratory, laboratory.start()
+        return self._kept[bench, sample][1]
+
+    def __enter__(self) -> KeptLaboratories:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for laboratory, _path in self._kept.values():
+            laboratory.stop()
 
 
 def served_text(path: Path, address: str) -> str:

@@ -94,6 +94,8 @@ class SweepProcedure(Procedure):
     """Whether it opens instruments by itself, past the bench: no emulator can then stand in for them."""
     FAILURES: ClassVar[FailurePolicy] = FailurePolicy()
     """What is done when a point fails, where neither its stage nor the request says otherwise."""
+    RESULTS: ClassVar[Mapping[str, str]] = {}
+    """Results that later runs of a campaign may take, by name, with their unit (``1`` for a number); checked there."""
     POINT_BYTES: ClassVar[int] = 512 + 2048 * 5
     """What a point takes on the disk at most, for the preflight; a row and a spectrum with its mask by default."""
 

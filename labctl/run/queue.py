@@ -24,6 +24,7 @@ from labctl.errors import InputError
 from labctl.processes import end_signals
 from labctl.run import front
 from labctl.run.campaign_checks import check_runs
+from labctl.run.kept_laboratory import KeptLaboratories
 from labctl.run.notifications import open_messenger
 from labctl.run.queue_clock import QueueClock
 from labctl.run.queue_history import Round
@@ -104,8 +105,8 @@ def run_queue(
             state.begin(campaign=campaign.name, file=campaign.file, runs=len(runs), plan=plan, **options)
         else:
             state.resumed(plan)
-        with QueueWatch(campaign, state.path, clock, messenger) as watch:
-            work = QueueWork(campaign, runs, state, clock, run_one, ask, tell, stop_asked, watch)
+        with QueueWatch(campaign, state.path, clock, messenger) as watch, KeptLaboratories(folder) as laboratories:
+            work = QueueWork(campaign, runs, state, clock, run_one, ask, tell, stop_asked, watch, laboratories)
             outcome = work.work()
         return {**outcome, "notifications": messenger.close()}
 

@@ -16,6 +16,7 @@ from labctl.config.times import zone_of
 from labctl.errors import ExitCode, LabctlError
 from labctl.run.campaign_report import write_campaign_report
 from labctl.run.dependencies import Resolved, Unusable, fall_back, parameter_of, resolve
+from labctl.run.kept_laboratory import KeptLaboratories
 from labctl.run.left_runs import LeftRuns, last_wall_s
 from labctl.run.preflight import preflight
 from labctl.run.queue_clock import QueueClock
@@ -78,6 +79,7 @@ class QueueWork:
     tell: Callable[[str], None]
     stop_asked: StopAsked
     watch: QueueWatch
+    laboratories: KeptLaboratories
     todo: str = ""
     _waits_for: tuple[int, str] | None = None
     _idle: dict[int, tuple[int, int]] = field(default_factory=dict)
@@ -236,7 +238,7 @@ class QueueWork:
         values = {one.parameter: one.value for one in resolved}
         origin = {one.parameter: {"value": one.value, **one.origin} for one in resolved}
         parameters = {**run.request.parameters, **values}
-        asked = run.request.model_copy(update={"parameters": parameters, "origin": origin})
+        asked = run.request.model_copy(update={"parameters": parameters, "origin": origin, "bench": self._bench(run)})
         request = self._request(run, asked, state)
         self.state.begun(run.number, {**asked.model_dump(mode="json"), "resume": request.resume}, run.asked(), resolved)
         self.watch.begun(run)
@@ -253,6 +255,13 @@ class QueueWork:
         self._take_over_time(outcome)
         self.state.ended(run.number, outcome, self._due_s(outcome))
         return outcome
+
+    def _bench(self, run: QueuedRun) -> str:
+        """Get the bench of a run; of one that takes turns, a bench that outlives its turns."""
+        request = run.request
+        if run.group is None:
+            return request.bench
+        return self.laboratories.bench_for(request.bench, request.sample, request.seed)
 
     def _take_over_time(self, outcome: dict[str, Any]) -> None:
         """Go on, in virtual time, from where the run has got to."""

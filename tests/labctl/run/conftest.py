@@ -26,8 +26,10 @@ PATIENCE_S = 60.0
 class Laboratory(Served):
     """A served laboratory whose process can be killed."""
 
-    def __init__(self, folder: Path, server: LaboratoryServer, addresses: dict[str, Any], *, raw: bool) -> None:
-        super().__init__(folder, addresses, raw=raw)
+    def __init__(
+        self, folder: Path, server: LaboratoryServer, addresses: dict[str, Any], *, raw: bool, of: str
+    ) -> None:
+        super().__init__(folder, addresses, raw=raw, of=of)
         self.server = server
 
 
@@ -98,9 +100,9 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., Laboratory]]:
     """Serve the shipped laboratory in another process."""
     with ExitStack() as stack:
 
-        def start(*, raw: bool = False, speed: float = 1.0) -> Laboratory:
-            server = LaboratoryServer(load_bench("simulated"), load_sample("cdse-cds-zno"), seed=0, speed=speed)
-            return Laboratory(tmp_path, server, stack.enter_context(server), raw=raw)
+        def start(*, raw: bool = False, speed: float = 1.0, of: str = "simulated") -> Laboratory:
+            server = LaboratoryServer(load_bench(of), load_sample("cdse-cds-zno"), seed=0, speed=speed)
+            return Laboratory(tmp_path, server, stack.enter_context(server), raw=raw, of=of)
 
         yield start
 

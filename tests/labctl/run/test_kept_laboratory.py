@@ -23,7 +23,7 @@ def test_every_shipped_bench_can_lead_to_a_served_laboratory() -> None:
 
 
 def test_what_was_done_in_one_visit_is_there_in_the_next(tmp_path: Path) -> None:
-    with KeptLaboratory("simulated-gain", None, 0, tmp_path) as laboratory:
+    with KeptLaboratory("simulated-gain", None, 0, tmp_path / "gain.toml") as laboratory:
         config = load_bench(laboratory.start())
         with Bench.open(config, VirtualClock(), roles=["slit_far"]) as bench:
             bench.slit.place_far(2.1)
@@ -32,7 +32,7 @@ def test_what_was_done_in_one_visit_is_there_in_the_next(tmp_path: Path) -> None
 
 
 def test_it_ends_with_whoever_started_it(tmp_path: Path) -> None:
-    laboratory = KeptLaboratory("simulated", None, 0, tmp_path)
+    laboratory = KeptLaboratory("simulated", None, 0, tmp_path / "served.toml")
     laboratory.start()
     process = laboratory._process
     assert process is not None

@@ -16,6 +16,7 @@ import pytest
 from labctl.config.campaign import load_campaign
 from labctl.errors import ConfigError, InputError
 from labctl.run import left_runs
+from labctl.run.kept_laboratory import KeptLaboratories
 from labctl.run.queue import run_queue
 from labctl.run.queue_history import read_history
 from labctl.run.queued_runs import QueuedRun, queued_runs
@@ -47,6 +48,12 @@ if_missing = "skip"
 name = "last"
 {SWEEP}after = ["above"]
 """
+
+
+@pytest.fixture(autouse=True)
+def no_laboratory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is opened here, so no laboratory need outlive the runs."""
+    monkeypatch.setattr(KeptLaboratories, "bench_for", lambda self, bench, sample, seed: bench)
 
 
 class Lab:
