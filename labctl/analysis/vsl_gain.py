@@ -39,7 +39,7 @@ from labctl.analysis.vsl_fit import (
 )
 from labctl.analysis.vsl_shapes import EvenStripe, StripeShapes
 
-UNIT = "1/cm"
+UNIT = "cm^-1"
 MIN_LENGTHS = 7
 FIRST_RELATIVE_ERROR = 0.02
 MISFIT_WARNING = 2.5
@@ -325,7 +325,7 @@ def _errors(
             followed = fit.parameters + (prior.zero_error_cm > 0) + (prior.offset_error > 0)
             dof = max(points.length_cm.size - followed, 1)
             missed = points.intensity - curve.values(shapes)
-            relative = _relative_scatter(missed, points, level, slope * length_error_cm, dof)
+            relative = relative_scatter(missed, np.hypot(points.error, slope * length_error_cm), level, dof)
         sigma = _sigma(points, relative, level, slope, length_error_cm)
     return sigma, relative
 
@@ -336,9 +336,12 @@ def _sigma(points: StripePoints, relative: float, level: Array, slope: Array, le
     return np.maximum(total, 1e-9 * np.max(np.abs(points.intensity)))
 
 
-def _relative_scatter(missed: Array, points: StripePoints, level: Array, by_length: Array, dof: int) -> float:
-    """Return the relative error with which chi2 equals ``dof``; 1e-5 if the other errors explain the scatter."""
-    fixed = points.error**2 + by_length**2
+def relative_scatter(missed: Array, error: Array, level: Array, dof: int) -> float:
+    """Return the relative error with which chi2 equals ``dof``; 1e-5 if the other errors explain the scatter.
+
+    :param missed: [n]. :param error: [n], those other errors. :param level: What the relative error is one of, [n].
+    """
+    fixed = error**2
 
     def excess(log_relative: float) -> float:
         variance = fixed + (np.exp(log_relative) * level) ** 2

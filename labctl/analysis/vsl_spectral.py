@@ -245,13 +245,13 @@ def _peak(centres: Array, gains: Array, sds: Array, bin_nm: float) -> tuple[Esti
     top = int(np.argmax(np.where(known, gains - sds, -np.inf)))
     near = np.flatnonzero(known & (np.abs(centres - centres[top]) <= 2.01 * bin_nm))
     if near.size < 4:
-        return Estimate.from_sd(float(gains[top]), float(sds[top]), "1/cm"), float(centres[top])
+        return Estimate.from_sd(float(gains[top]), float(sds[top]), "cm^-1"), float(centres[top])
     offset = centres[near] - centres[top]
     c2, c1, c0 = np.polyfit(offset, gains[near], 2, w=1.0 / sds[near])
     if c2 >= 0 or abs(c1 / c2) > 4.0 * bin_nm:
-        return Estimate.from_sd(float(gains[top]), float(sds[top]), "1/cm"), float(centres[top])
+        return Estimate.from_sd(float(gains[top]), float(sds[top]), "cm^-1"), float(centres[top])
     # The groups share the scatter of the lengths: averaging them does not make the peak better known than one of them.
-    return Estimate.from_sd(float(c0 - 0.25 * c1**2 / c2), float(sds[top]), "1/cm"), float(centres[top] - 0.5 * c1 / c2)
+    return Estimate.from_sd(float(c0 - 0.25 * c1**2 / c2), float(sds[top]), "cm^-1"), float(centres[top] - 0.5 * c1 / c2)
 
 
 def _with_common(change: Estimate, centres: Array, gains: Array, common_cm1: float) -> Estimate:

@@ -150,8 +150,9 @@ class InUnit:
         """Check the unit's grammar and every name in it; return it as pint reads it without evaluating anything."""
         factors: list[str] = []
         position, join = 0, "*"
-        if unit.startswith("/"):
-            position, join = 1, "/"
+        for per in ("/", "1/"):  # 115 /cm, and as most people write it, 115 1/cm
+            if unit.startswith(per):
+                position, join = len(per), "/"
         while position < len(unit):
             match = _FACTOR.match(unit, position)
             if match is None:

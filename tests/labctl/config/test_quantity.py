@@ -161,3 +161,15 @@ def test_the_schema_shows_text_with_its_unit() -> None:
 def test_a_ratio_on_a_logarithmic_scale_is_no_number(text: str, unit: str) -> None:
     with pytest.raises(Fault, match="logarithmic"):
         parse_quantity(text, unit)
+
+
+@pytest.mark.parametrize("text", ["115 cm^-1", "115 1/cm", "115 /cm", "115/cm", "11.5 1/mm"])
+def test_a_reciprocal_unit_may_be_written_as_people_write_it(text: str) -> None:
+    factor = 10.0 if text.endswith("mm") else 1.0
+    assert InUnit("cm^-1").parse(text) == pytest.approx(float(text.split()[0].split("/")[0]) * factor)
+
+
+@pytest.mark.parametrize("text", ["115 1/", "115 1", "115 2/cm", "115 1/1/cm"])
+def test_a_unit_is_no_arithmetic(text: str) -> None:
+    with pytest.raises(Fault):
+        InUnit("cm^-1").parse(text)
