@@ -44,8 +44,30 @@ RESULT_NAMES = {
     "broadening": "Change of the FWHM",
     "heating_up": "Heating up, as time at the temperature",
     "temperature": "Temperature of the stress, mean",
-    "dose": "Dose of the lamp",
+    "dose": "Dose",
+    "quench_activation": "Activation energy of the quench",
+    "energy_at_highest": "Peak energy, warmest",
+    "energy_e0": "E₀, peak energy at 0 K",
+    "energy_s": "S, coupling to phonons",
+    "energy_hw": "ħω, mean phonon energy from the peak",
+    "width_at_highest": "FWHM, warmest",
+    "width_g0": "Γ₀, FWHM at 0 K",
+    "width_s": "σ, FWHM per kelvin from acoustic phonons",
+    "width_g_lo": "Γ_LO, FWHM from optical phonons",
+    "width_e_lo": "E_LO, optical phonon energy from the FWHM",
+    "return_ratio": "Emission at the warmest, again at the end / at first",
+    "d80": "D80, dose to 80 %",
+    "d50": "D50, dose to 50 %",
+    "n80": "N80, pulses to 80 %",
+    "n50": "N50, pulses to 50 %",
+    "shots": "Laser pulses, counted",
+    "photons": "Photons of the lamp per area",
+    "irradiance": "Irradiance of the lamp, median",
+    "maximum_at_dose": "Dose at which it was largest",
+    "pump_exponent": "Power with which the emission follows the pump",
 }
+_OF_PROCEDURES = {("temperature-series", "quench"): "Thermal quench, loss from the coldest to the warmest"}
+"""Names that mean something else in one procedure."""
 LAW_NAMES = {
     "exponential_floor": "exponential with a floor",
     "bi_exponential": "two exponentials",
@@ -61,12 +83,16 @@ _UNITS = {"j_cm2": "J/cm²", "k": "K", "c": "°C"}
 _FLUENCE = re.compile(r"^gain_at_(.+)_uj_cm2$")
 
 
-def result_name(name: str) -> str:
-    """Write the name of a result as the heading of a line."""
+def result_name(name: str, procedure: str = "") -> str:
+    """Write the name of a result, of a procedure, as the heading of a line."""
+    if (procedure, name) in _OF_PROCEDURES:
+        return _OF_PROCEDURES[procedure, name]
     if (found := _FLUENCE.match(name)) is not None:
         return f"Net modal gain at {found[1]} µJ/cm²"
     if name in RESULT_NAMES:
         return RESULT_NAMES[name]
+    if name.startswith("second_"):
+        return f"Second band: {result_label(name.removeprefix('second_'))}"
     text, at, plain = label_text(name), "", name.removesuffix("_nm")
     if (taken := _TAKEN_AT.search(plain)) is not None:
         head = plain[: taken.start()]
@@ -75,7 +101,7 @@ def result_name(name: str) -> str:
     return text[:1].upper() + text[1:] + at
 
 
-def result_label(name: str) -> str:
+def result_label(name: str, procedure: str = "") -> str:
     """Write the name of a result within a sentence."""
-    text = result_name(name)
+    text = result_name(name, procedure)
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -26,6 +26,16 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 Curve = Callable[[Array], Array]
+_STORED = {
+    "kelvin": "temperature_k",
+    "intensity": "intensity",
+    "intensity_error": "error",
+    "energy_ev": "peak_ev",
+    "energy_error_ev": "peak_error_ev",
+    "width_mev": "fwhm_mev",
+    "width_error_mev": "fwhm_error_mev",
+}
+"""Columns of the stored points by what they are here."""
 _AGAIN_K = 2.0
 """Temperatures nearer to each other than this are the same."""
 
@@ -53,7 +63,7 @@ def can_draw(run: Run) -> bool:
 def draw(run: Run, data: Mapping[str, Any]) -> Figure:
     """Draw the series; ``data`` is the stored result of its analysis, or empty: then the reads as they are."""
     simulated = run.simulated
-    reads = read_reads(run)
+    reads = read_reads(run, data)
     series, fits = _read(run, reads, data), series_of(data)
     figure = style.new_figure()
     top = style.head(figure, title(run, data), subtitle(run, data), simulated=simulated)
@@ -67,7 +77,7 @@ def draw(run: Run, data: Mapping[str, Any]) -> Figure:
     found = fits.get("quench")
     curve, text = _quench_curve(series, found), _quench_text(found)
     style.panel(emission, "a", simulated=simulated)
-    emission.set_ylabel("Emission / reference, at the coldest 1")
+    emission.set_ylabel("Emission, 1 at the coldest")
     _draw(emission, series, series.intensity, series.intensity_error, curve, text, run.status)
     style.panel(energy, "b", simulated=simulated)
     energy.set_ylabel("Peak (eV)", fontsize=11)
@@ -102,15 +112,18 @@ def _read(run: Run, reads: Reads, data: Mapping[str, Any]) -> _Series:
         width = 1e3 * HC_EV_NM * reads.fwhm_nm / reads.peak_nm**2
     nothing = np.zeros_like(kelvin)
     columns = {"energy_ev": energy, "energy_error_ev": nothing, "width_mev": width, "width_error_mev": nothing}
-    stored = data.get("lines")
+    columns |= {"kelvin": kelvin, "intensity": reads.intensity, "intensity_error": reads.error}
+    stored = data.get("points")
     if isinstance(stored, Mapping):
-        for name in columns:
-            values = floats(stored.get(name))
-            if values is not None and len(values) == len(kelvin):
-                columns[name] = values
-    cold = _coldest(kelvin, reads.intensity)
+        found = {name: floats(stored.get(key)) for name, key in _STORED.items()}
+        whole = {name: values for name, values in found.items() if values is not None}
+        if len(whole) == len(_STORED) and len({len(values) for values in whole.values()}) == 1:
+            columns = whole
+    kelvin = columns["kelvin"]
+    cold = _coldest(kelvin, columns["intensity"])
     again = np.array([bool((np.abs(kelvin[:k] - kelvin[k]) < _AGAIN_K).any()) for k in range(len(kelvin))], dtype=bool)
-    return _Series(kelvin, reads.intensity / cold, reads.error / cold, again=again, **columns)
+    scaled = {name: columns[name] / cold for name in ("intensity", "intensity_error")}
+    return _Series(**{**columns, **scaled}, again=again)
 
 
 def _coldest(kelvin: Array, intensity: Array) -> float:
@@ -143,9 +156,12 @@ def _draw(
         axes.plot(grid, curve(grid), color=style.BLACK, lw=1.6, zorder=2, label=text)
     margin = max(0.04 * (high - low), 2.0)
     axes.set_xlim(max(low - margin, 0.0), high + margin)
+    shown = values[good]
+    falls = float(shown[np.argmax(series.kelvin[good])]) < float(shown[np.argmin(series.kelvin[good])])
     bottom, top = axes.get_ylim()
-    axes.set_ylim(bottom, top + 0.35 * (top - bottom))
-    style.legend(axes, loc="upper right", fontsize=9.5, labelspacing=0.3)
+    # The legend goes where a curve that falls, or rises, with temperature leaves room.
+    axes.set_ylim(bottom - (0.3 if falls else 0.0) * (top - bottom), top + (0.0 if falls else 0.3) * (top - bottom))
+    style.legend(axes, loc="lower left" if falls else "upper left", fontsize=9.5, labelspacing=0.3)
 
 
 def _parameters(found: Any, names: tuple[str, ...]) -> list[float] | None:
@@ -204,7 +220,7 @@ def _quench_text(found: Any) -> str:
     shown = reading("quench", entry.get("percent"))
     ends = entry.get("between_k")
     between = floats(ends)
-    where = f" from {between[0]:g} to {between[1]:g} K" if between is not None and len(between) == 2 else ""
+    where = f" from {between[0]:.4g} to {between[1]:.4g} K" if between is not None and len(between) == 2 else ""
     interval = f" ({shown.ci95})" if shown.ci95 else ""
     return f"fit: loss {shown.value}{interval} %{where}" if shown.value else "fit"
 

@@ -18,7 +18,7 @@ from labctl.store.run import Run
 
 Array = NDArray[np.float64]
 Chosen = NDArray[np.bool_]
-BASELINE, HOT = "baseline", "hot"
+BASELINE, HOT, SLOPE = "baseline", "hot", "slope"
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0, "d": 86400.0}
 _HOUR_S, _DAY_S = 3600.0, 86400.0
 DOSES = ("J/cm2", "J/cm^2")
@@ -30,7 +30,8 @@ class Reads:
     """The reads of a run, all [n]; NaN where a run does not have a column.
 
     :param time_s: Since the start of the stress, 0 before; ``run_s`` since the start of the run.
-    :param intensity: Sample over reference, the baseline being 1; ``reference``, the reference alone likewise.
+    :param intensity: Sample over reference, the baseline being 1; ``reference``, the reference alone likewise, and
+        ``energy``, that of the pump. ``second``: a second band.
     """
 
     stage: NDArray[np.str_]
@@ -41,6 +42,9 @@ class Reads:
     error: Array
     reference: Array
     reference_error: Array
+    energy: Array
+    second: Array
+    second_error: Array
     peak_nm: Array
     fwhm_nm: Array
     temperature_c: Array
@@ -83,10 +87,14 @@ class Curve:
     high: Array | None
 
 
-def read_reads(run: Run) -> Reads:
-    """Read the columns of the reads; rows of other kinds are left out."""
+def read_reads(run: Run, data: Mapping[str, Any]) -> Reads:
+    """Read the columns of the reads; rows of other kinds are left out.
+
+    Without a reference the emission is taken over the pump energy to the power that the analysis found, else to 1.
+    """
     kind = texts(run, "kind")
-    index = np.flatnonzero((kind == "read") | (kind == ""))
+    # Those that tell how steeply the emission follows the pump are no part of the course.
+    index = np.flatnonzero(((kind == "read") | (kind == "")) & (texts(run, "stage") != SLOPE))
     stage = texts(run, "stage")[index]
 
     def rows(name: str) -> Array:
@@ -94,8 +102,15 @@ def read_reads(run: Run) -> Reads:
 
     baseline = stage == BASELINE
     ratio, error = rows("ratio"), rows("ratio_error")
+    energy = rows("pulse_energy_j")
+    energy = energy / _level(energy, energy, baseline)
+    power = _pump_exponent(data)
+    if power is not None:
+        ratio, error = (rows(name) / energy**power for name in ("sample_intensity", "sample_intensity_error"))
     if not np.isfinite(ratio).any():
         ratio = rows("relative_intensity")
+    second, second_error = rows("second_intensity") / energy, rows("second_intensity_error") / energy
+    second_level = _level(second, second_error, baseline)
     level = _level(ratio, error, baseline)
     reference, reference_error = rows("reference_intensity"), rows("reference_intensity_error")
     bright = _level(reference, reference_error, baseline)
@@ -108,6 +123,9 @@ def read_reads(run: Run) -> Reads:
         error=np.nan_to_num(error / level),
         reference=reference / bright,
         reference_error=np.nan_to_num(reference_error / bright),
+        energy=energy,
+        second=second / second_level,
+        second_error=np.nan_to_num(second_error / second_level),
         peak_nm=rows("peak_nm"),
         fwhm_nm=rows("fwhm_nm"),
         temperature_c=rows("temperature_c"),
@@ -117,6 +135,12 @@ def read_reads(run: Run) -> Reads:
         shots=rows("shots"),
         saturated=np.nan_to_num(rows("saturated_pixels")) > 0,
     )
+
+
+def _pump_exponent(data: Mapping[str, Any]) -> float | None:
+    """Get the power with which the emission follows the pump, where the analysis took that out."""
+    result = data.get("result")
+    return _value(result.get("pump_exponent")) if isinstance(result, Mapping) else None
 
 
 def _level(values: Array, errors: Array, baseline: Chosen) -> float:
@@ -148,22 +172,31 @@ def read_points(run: Run, reads: Reads, data: Mapping[str, Any]) -> Points:
             clock, intensity, error, hot, baseline = (np.asarray(values) for values in columns)
             return Points(clock, intensity, error, hot > 0, baseline > 0)
     clock = np.where(reads.baseline, 0.0, clock_of(run, reads, data))
-    start = _fitted_start(clock, reads, course)
-    has_baseline = bool(reads.baseline.any())
-    return Points(clock, reads.intensity / start, reads.error / start, reads.hot, reads.baseline, has_baseline)
+    return _scaled(clock, reads.intensity, reads.error, reads, course)
 
 
-def _fitted_start(clock: Array, reads: Reads, course: Mapping[str, Any]) -> float:
-    """Get the emission at the start as the law sees it, in units of the baseline: all reads tell it together."""
-    good = np.isfinite(clock) & np.isfinite(reads.intensity) & (reads.error > 0)
+def read_second(run: Run, reads: Reads, data: Mapping[str, Any]) -> tuple[Points, Mapping[str, Any]] | None:
+    """Get the points of a second band with their stored course; None if there is none."""
+    if not np.isfinite(reads.second).any():
+        return None
+    found = data.get("second_band")
+    course = found if isinstance(found, Mapping) else {}
+    clock = np.where(reads.baseline, 0.0, clock_of(run, reads, data))
+    return _scaled(clock, reads.second, reads.second_error, reads, course), course
+
+
+def _scaled(clock: Array, intensity: Array, error: Array, reads: Reads, course: Mapping[str, Any]) -> Points:
+    """Get points in units of the start as the law sees it: all reads tell it together."""
+    start = 1.0
+    good = np.isfinite(clock) & np.isfinite(intensity) & (error > 0)
     curve = read_curve(course, float(clock[good].max())) if good.any() else None
-    if curve is None:
-        return 1.0
-    factor = _value(course.get("quench")) or 1.0
-    unit = np.interp(clock[good], curve.clock, curve.intensity) * np.where(reads.hot[good], factor, 1.0)
-    weight = reads.error[good] ** -2
-    start = float((weight * unit * reads.intensity[good]).sum() / (weight * unit**2).sum())
-    return start if start > 0 else 1.0
+    if curve is not None:
+        factor = _value(course.get("quench")) or 1.0
+        unit = np.interp(clock[good], curve.clock, curve.intensity) * np.where(reads.hot[good], factor, 1.0)
+        weight = error[good] ** -2
+        start = float((weight * unit * intensity[good]).sum() / (weight * unit**2).sum())
+        start = start if start > 0 else 1.0
+    return Points(clock, intensity / start, error / start, reads.hot, reads.baseline, bool(reads.baseline.any()))
 
 
 def clock_of(run: Run, reads: Reads, data: Mapping[str, Any]) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from labctl.report import style
+from labctl.report.clock_axis import add_doses, doses_of, scale_clock
+from labctl.report.lifetime_marks import draw_lifetime, draw_stated, height_of
 from labctl.report.result_names import LAW_NAMES
 from labctl.report.stability_data import (
-    DOSES,
-    SHOTS,
     Curve,
     Points,
     Reads,
@@ -26,11 +25,12 @@ from labctl.report.stability_data import (
     read_curve,
     read_points,
     read_reads,
+    read_second,
 )
 from labctl.report.stability_spectra_panel import draw_spectra
 from labctl.report.stress_panel import draw_stress
 from labctl.report.titles import subtitle, title
-from labctl.report.wording import interval, number, rounded, unit_text
+from labctl.report.wording import interval, number, rounded
 from labctl.store.run import Run
 
 if TYPE_CHECKING:
@@ -41,8 +41,6 @@ Array = NDArray[np.float64]
 _MANY = 150
 _AXIS_ABOVE = 0.045
 """Height of a second axis on top of the panels, as a share of the figure."""
-_EARLY = 0.06
-"""Where half of the reads lie within this share of the run, its clock is drawn logarithmically."""
 
 
 def can_draw(run: Run) -> bool:
@@ -54,18 +52,20 @@ def can_draw(run: Run) -> bool:
 def draw(run: Run, data: Mapping[str, Any]) -> Figure:
     """Draw the run; ``data`` is the stored result of its analysis, or empty: then the reads as they are."""
     simulated, course = run.simulated, course_of(data)
-    reads = read_reads(run)
+    reads = read_reads(run, data)
     points = read_points(run, reads, data)
     unit = clock_unit(run, reads, data)
     figure = style.new_figure()
     top = style.head(figure, title(run, data), subtitle(run, data), simulated=simulated)
-    doses = _doses(clock_of(run, reads, data), unit, reads)
+    doses = doses_of(clock_of(run, reads, data), unit, reads)
     place: dict[str, Any] = {"bottom": 0.085, "top": top - (_AXIS_ABOVE if doses is not None else 0.0)}
     left = figure.add_gridspec(2, left=0.078, right=0.425, height_ratios=(2.7, 1), hspace=0.33, **place)
     middle = figure.add_gridspec(2, left=0.505, right=0.725, height_ratios=(1, 1), hspace=0.06, **place)
     right = figure.add_gridspec(2, left=0.805, right=0.985, height_ratios=(1, 1), hspace=0.3, **place)
     course_axes = figure.add_subplot(left[0])
-    _draw_course(course_axes, points, course, unit, run.status, doses, simulated=simulated)
+    _draw_course(
+        course_axes, points, read_second(run, reads, data), course, unit, run.status, doses, simulated=simulated
+    )
     label = clock_label(run, unit, analysed=bool(course))
     course_axes.set_xlabel(label, parse_math=False)
     _draw_reference(figure.add_subplot(left[1]), reads, simulated=simulated)
@@ -82,7 +82,7 @@ def draw(run: Run, data: Mapping[str, Any]) -> Figure:
         _draw_line(axes, clock, values, reads, course.get(key), curve)
     peak.tick_params(labelbottom=False)
     width.set_xlabel(label, parse_math=False, fontsize=11)
-    _scale_clock(peak, clock[np.isfinite(clock)])
+    scale_clock(peak, clock[np.isfinite(clock)])
     figure.align_ylabels([peak, width])
     draw_spectra(figure.add_subplot(right[0]), run, reads, simulated=simulated)
     draw_stress(figure.add_subplot(right[1]), run, reads, simulated=simulated)
@@ -92,6 +92,7 @@ def draw(run: Run, data: Mapping[str, Any]) -> Figure:
 def _draw_course(
     axes: Axes,
     points: Points,
+    second: tuple[Points, Mapping[str, Any]] | None,
     course: Mapping[str, Any],
     unit: str,
     status: str,
@@ -119,46 +120,42 @@ def _draw_course(
     curve = read_curve(course, longest)
     if curve is not None:
         _draw_curve(axes, curve, course, points)
-    _draw_stated(axes, course)
-    _scale_clock(axes, points.clock[good])
+    elif not points.hot.any() and good.sum() > 2:
+        _guide(axes, points, good)
+    if second is not None:
+        _draw_second(axes, *second)
+    draw_stated(axes, course)
+    scale_clock(axes, points.clock[good])
     if doses is not None and axes.get_xscale() == "linear":
-        _add_doses(axes, *doses)
+        add_doses(axes, *doses)
     top = max(float(np.nanmax(points.intensity[good])), 1.0)
     lowest = min(float(np.nanmin(points.intensity[good])), 0.0)
     axes.set_ylim(1.2 * lowest - 0.02 * top, 1.3 * top)
     for name, share in (("t80", 0.8), ("t50", 0.5)):
-        _draw_lifetime(axes, course.get(name), share, _height(course), unit)
+        draw_lifetime(axes, course.get(name), share, height_of(course), unit, points)
     style.legend(axes, loc="upper right", labelspacing=0.35, ncols=2, columnspacing=1.2)
 
 
-def _doses(clock: Array, unit: str, reads: Reads) -> tuple[Array, Array] | None:
-    """Get clock and dose, both rising, for a second axis: of the lamp, or of the pump where shots are counted."""
-    dose = reads.dose_j_cm2 if unit in SHOTS else reads.lamp_dose_j_cm2
-    good = np.flatnonzero(np.isfinite(clock) & np.isfinite(dose) & ~reads.baseline)
-    good = good[np.argsort(clock[good], kind="stable")]
-    if unit in DOSES or good.size < 2 or not float(dose[good].max()) > 0:
-        return None
-    later, most = clock[good], np.maximum.accumulate(dose[good])
-    rising = np.flatnonzero((np.diff(later, prepend=-1.0) > 0) & (np.diff(most, prepend=-1.0) > 0))
-    return (later[rising], most[rising]) if rising.size > 1 else None
+def _guide(axes: Axes, points: Points, good: Any) -> None:
+    """Connect points of which no curve is stored."""
+    order = np.flatnonzero(good)[np.argsort(points.clock[good], kind="stable")]
+    axes.plot(
+        points.clock[order], points.intensity[order], color=style.GREY, lw=0.8, zorder=2, label="to guide the eye"
+    )
 
 
-def _add_doses(axes: Axes, clock: Array, dose: Array) -> None:
-    """Add an axis with the dose on top; it reaches as far as the reads do."""
-    from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator
-
-    ticks = MaxNLocator(5, steps=(1, 2, 5, 10)).tick_values(0.0, float(dose[-1]))
-    ticks = ticks[(ticks >= dose[0]) & (ticks <= dose[-1])]
-    above = axes.twiny()
-    above.set_xlim(axes.get_xlim())
-    above.xaxis.set_major_locator(FixedLocator(np.interp(ticks, dose, clock).tolist()))
-    above.xaxis.set_major_formatter(FixedFormatter([f"{tick:g}" for tick in ticks]))
-    above.xaxis.set_minor_locator(FixedLocator([]))
-    above.set_xlabel("Dose (J/cm²)", fontsize=11, labelpad=3)
-    above.tick_params(bottom=False, labelsize=10.5, pad=2)
-    axes.tick_params(top=False, which="both")
-    axes.set_zorder(above.get_zorder() + 1)
-    axes.patch.set_visible(False)
+def _draw_second(axes: Axes, points: Points, course: Mapping[str, Any]) -> None:
+    """Draw a second band of the emission with its law."""
+    good = np.isfinite(points.clock) & np.isfinite(points.intensity)
+    if not good.any():
+        return
+    _draw_points(axes, points, good, "second band", {"color": style.SKY, "mfc": "white"})
+    curve = read_curve(course, float(points.clock[good].max()))
+    if curve is not None:
+        if curve.low is not None and curve.high is not None:
+            axes.fill_between(curve.clock, curve.low, curve.high, color=style.SKY, alpha=0.3, lw=0, zorder=2)
+        name = LAW_NAMES.get(str(course.get("law")), str(course.get("law")))
+        axes.plot(curve.clock, curve.intensity, "-.", color=style.SKY, lw=1.5, zorder=3.5, label=name)
 
 
 def _draw_points(axes: Axes, points: Points, chosen: Any, name: str, look: Mapping[str, Any]) -> None:
@@ -190,120 +187,6 @@ def _draw_curve(axes: Axes, curve: Curve, course: Mapping[str, Any], points: Poi
         axes.plot(curve.clock, factor * curve.intensity, "--", color=style.ORANGE, lw=1.4, zorder=3.5, label=text)
 
 
-def _draw_stated(axes: Axes, course: Mapping[str, Any]) -> None:
-    """Mark what the run states to be left, with 95 % intervals."""
-    stated = [(number(entry.get("clock")), entry.get("intensity")) for entry in _entries(course.get("values"))]
-    ends = interval(course.get("clock_range"))
-    stated.append((None if ends is None else ends[1], course.get("end")))
-    label: str | None = "left, 95 %"
-    for clock, entry in stated:
-        value = number(entry.get("value")) if isinstance(entry, Mapping) else None
-        if clock is None or value is None or not isinstance(entry, Mapping):
-            continue
-        limits = interval(entry.get("ci95")) or (value, value)
-        bars = [[max(value - limits[0], 0.0)], [max(limits[1] - value, 0.0)]]
-        look = {"color": style.VERMILION, "ms": 6, "capsize": 4, "elinewidth": 1.6, "zorder": 5}
-        axes.errorbar([clock], [value], yerr=bars, fmt="D", label=label, **look)
-        label = None
-
-
-def _height(course: Mapping[str, Any]) -> float:
-    """Get the largest I/I(0) of the course; 1 if none is stored."""
-    found = course.get("maximum")
-    entry = found.get("intensity") if isinstance(found, Mapping) else None
-    return (number(entry.get("value")) if isinstance(entry, Mapping) else None) or 1.0
-
-
-def _draw_lifetime(axes: Axes, life: Any, share: float, height: float, unit: str) -> None:
-    """Mark a lifetime: a point with its interval, or an arrow from its lower limit on."""
-    if not isinstance(life, Mapping):
-        return
-    level = share * (height if life.get("reference") == "maximum" else 1.0)
-    right = axes.get_xlim()[1]
-    name = f"T{round(100 * share)}"
-    axes.axhline(level, color=style.PURPLE, lw=0.8, ls=":", zorder=1)
-    entry = life.get("estimate")
-    value = number(entry.get("value")) if isinstance(entry, Mapping) else None
-    shown = unit_text(unit)
-    if value is not None and isinstance(entry, Mapping):
-        ends = entry.get("ci95")
-        low, high = (number(end) for end in ends) if isinstance(ends, list) and len(ends) == 2 else (None, None)
-        half = (high - low) / 2 if low is not None and high is not None else None
-        text = f"{name} {rounded(value, half)} {shown}" + (", extrapolated" if life.get("extrapolated") else "")
-        axes.plot([low if low is not None else value, high if high is not None else right], [level, level], "-",
-                  color=style.PURPLE, lw=3, alpha=0.8, zorder=4, solid_capstyle="butt")  # fmt: skip
-        if value <= right:
-            axes.plot([value], [level], "|", color=style.PURPLE, ms=16, mew=2.2, zorder=5)
-    else:
-        limit = number(life.get("longer_than"))
-        if limit is None:
-            return
-        text = f"{name} > {rounded(limit, 0.05 * limit)} {shown}, one-sided 95 %"
-        _arrow(axes, min(limit, right), level)
-    axes.annotate(
-        text,
-        (0.985, level),
-        (0, 4),
-        xycoords=("axes fraction", "data"),
-        textcoords="offset points",
-        ha="right",
-        va="bottom",
-        size=10,
-        color="#8A3F6B",
-        zorder=2.5,
-        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
-    )
-
-
-def _arrow(axes: Axes, start: float, level: float) -> None:
-    """Draw an arrow to the right from a lower limit on."""
-    axes.annotate(
-        "",
-        (0.995, level),
-        (start, level),
-        xycoords=("axes fraction", "data"),
-        textcoords="data",
-        arrowprops={"arrowstyle": "-|>", "color": style.PURPLE, "lw": 2.2, "shrinkA": 0, "shrinkB": 0},
-        zorder=4,
-    )
-    axes.plot([start], [level], "|", color=style.PURPLE, ms=14, mew=2.2, zorder=5)
-
-
-def _scale_clock(axes: Axes, clock: Array) -> None:
-    """Give a panel its clock axis: linear, or logarithmic past the first read where most reads come early."""
-    later = clock[clock > 0]
-    longest = float(later.max()) if later.size else 0.0
-    if not longest:
-        axes.set_xlim(-0.05, 1.0)
-        return
-    if later.size > 5 and float(np.median(later)) < _EARLY * longest:
-        first = float(later.min())
-        axes.set_xscale("symlog", linthresh=first, linscale=0.5)
-        axes.set_xlim(-0.3 * first, 1.3 * longest)
-        _label_symlog(axes, first, longest)
-    else:
-        axes.set_xlim(-0.03 * longest, 1.04 * longest)
-        _few_ticks(axes, longest)
-
-
-def _label_symlog(axes: Axes, first: float, longest: float) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullFormatter
-
-    decades = range(math.floor(math.log10(first)), math.ceil(math.log10(longest)) + 1)
-    axes.xaxis.set_major_locator(FixedLocator([0.0, *(10.0**power for power in decades)]))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}" if value < 1e5 else f"{value:.0e}"))
-    axes.xaxis.set_minor_locator(FixedLocator([k * 10.0**power for power in decades for k in range(2, 10)]))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def _few_ticks(axes: Axes, longest: float) -> None:
-    from matplotlib.ticker import EngFormatter, MaxNLocator
-
-    axes.xaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 2.5, 5, 10)))
-    if longest >= 2e4:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
-
-
 def _draw_reference(axes: Axes, reads: Reads, *, simulated: bool) -> None:
     """(b) What the reference did meanwhile: it is divided out."""
     style.panel(axes, "b", simulated=simulated)
@@ -313,9 +196,7 @@ def _draw_reference(axes: Axes, reads: Reads, *, simulated: bool) -> None:
     axes.set_xlabel(f"Time since the first read ({unit})", fontsize=11)
     good = np.isfinite(reads.reference)
     if not good.any():
-        axes.set_xticks([])
-        axes.set_yticks([])
-        style.say(axes, "read without a reference: the lamp's drift is in the curve")
+        _draw_energy(axes, in_unit(seconds, unit), reads)
         return
     look = {"color": style.GREEN, "ms": 3.5 if good.sum() <= _MANY else 2, "elinewidth": 0.8}
     error = reads.reference_error[good]
@@ -324,6 +205,21 @@ def _draw_reference(axes: Axes, reads: Reads, *, simulated: bool) -> None:
     axes.set_ylabel("Reference − 1 (%)", fontsize=11)
     _limit(axes, 100 * (reads.reference[good] - 1))
     axes.locator_params(axis="y", nbins=4)
+
+
+def _draw_energy(axes: Axes, time: Array, reads: Reads) -> None:
+    """Without a reference, show what the energy of the pump did."""
+    good = np.isfinite(reads.energy)
+    if not good.any():
+        axes.set_xticks([])
+        axes.set_yticks([])
+        style.say(axes, "no reference: drift of the light is in the curve")
+        return
+    axes.plot(time[good], 100 * (reads.energy[good] - 1), "o", color=style.GREEN, ms=3.5 if good.sum() <= _MANY else 2)
+    axes.axhline(0, color=style.GREY, lw=0.9)
+    axes.set_ylabel("Pump − 1 (%)", fontsize=11)
+    axes.locator_params(axis="y", nbins=4)
+    axes.set_title("no reference: the pump energy, taken out of the curve", size=9.5, loc="right", pad=3)
 
 
 def _limit(axes: Axes, values: Array) -> None:
@@ -385,7 +281,3 @@ def _draw_change(axes: Axes, change: Mapping[str, Any], at: float, curve: Curve 
 
 def _number_of(entry: Any) -> float | None:
     return number(entry.get("value")) if isinstance(entry, Mapping) else None
-
-
-def _entries(values: Any) -> list[Mapping[str, Any]]:
-    return [entry for entry in values if isinstance(entry, Mapping)] if isinstance(values, list | tuple) else []

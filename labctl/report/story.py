@@ -15,7 +15,7 @@ _BEFORE = {
     "uv-stability": "The sample stood under the lamp and its emission was read on a schedule.",
     "water-stability": "Water was added and the emission read on a schedule.",
     "ase-stability": "One spot was pumped shot after shot and its amplified emission read block by block.",
-    "temperature-series": "The emission was read at one temperature after the other.",
+    "temperature-series": "The emission was read at one temperature after the other, from the lowest up.",
 }
 
 
@@ -127,7 +127,8 @@ def _stability(procedure: str, stages: Stages, parameters: Parameters) -> list[s
         )
     if procedure == "ase-stability":
         return [*said, "The pump shone on the spot during each block; shots are those that the counter counted."]
-    return [*said, "The excitation was on only while a spectrum was taken; the stress went on between the reads."]
+    going = "" if procedure == "temperature-series" else "; the stress went on between the reads"
+    return [*said, f"The excitation was on only while a spectrum was taken{going}."]
 
 
 def _reads(stage: Mapping[str, Any]) -> str:
@@ -143,6 +144,9 @@ def _reads(stage: Mapping[str, Any]) -> str:
     if len(due) > 1:
         first = "at once" if min(due) == 0 else f"after {duration_text(min(due))}"
         text += f", the first {first}, the last after {duration_text(max(due))}"
+    kelvin = _values(stage, "temperature_k")
+    if kelvin:
+        text += f", {_range(kelvin, 'K')}"
     if celsius:
         text += f", {_range(celsius, '°C')}"
     return f"{text}."

@@ -35,12 +35,15 @@ def draw_stress(axes: Axes, run: Run, reads: Reads, *, simulated: bool, letter: 
             low, high = min(float(value.min()), 0.0), float(value.max())
             axes.set_ylim(low, high + 0.1 * (high - low or 1.0))
             return
+    from matplotlib.ticker import EngFormatter
+
     shots = reads.shots
     if np.nanmax(shots, initial=0.0) > 0:
         unit = fitting_unit(reads.run_s)
         axes.plot(in_unit(reads.run_s, unit), shots, ".-", color=style.PURPLE, ms=4, lw=1.0)
         axes.set_xlabel(f"Time since the start ({unit})", fontsize=11)
         axes.set_ylabel("Shots, by the counter", fontsize=11)
+        axes.yaxis.set_major_formatter(EngFormatter(sep=" "))
         return
     axes.set_xticks([])
     axes.set_yticks([])

@@ -148,7 +148,7 @@ def summarise(run: Run) -> Summary:
         tables=tables(data),
         fit=_fit(entry) if main is not None and main.name == "threshold" else (),
         definitions=_definitions(_mapping(data.get("definitions"))),
-        results=_results(result, main.name if main is not None else ""),
+        results=_results(result, main.name if main is not None else "", str(header.get("procedure", ""))),
         photodamage=_photodamage(data.get("photodamage")),
         warnings=_warnings(header, data),
         incidents=tuple(_incident(event) for event in notices if event.kind not in _GAPS),
@@ -183,7 +183,7 @@ def _sample(sample: Mapping[str, Any], prefix: str = "") -> Rows:
     return tuple(rows)
 
 
-def _results(result: Mapping[str, Any], headline: str) -> tuple[Reading, ...]:
+def _results(result: Mapping[str, Any], headline: str, procedure: str) -> tuple[Reading, ...]:
     """Every result but the headline; the threshold under other conventions with how each reads the spot."""
     readings = []
     own = _mapping(result.get("threshold")).get("convention")
@@ -195,7 +195,7 @@ def _results(result: Mapping[str, Any], headline: str) -> tuple[Reading, ...]:
                 for key, value in others.items()
             ]
         elif name not in (headline, "threshold"):
-            readings.append(_doubted(reading(result_name(name), entry), entry))
+            readings.append(_doubted(reading(result_name(name, procedure), entry), entry))
     return tuple(readings)
 
 

@@ -15,6 +15,7 @@ from labctl.report.wording import (
     label_text,
     number,
     reading,
+    rounded,
     started_text,
     unit_text,
 )
@@ -49,7 +50,7 @@ def main_result(procedure: str, result: Any) -> MainResult | None:
         name, entry = found
     if name is None or not isinstance(entry, Mapping) or number(entry.get("value")) is None:
         return None
-    label = "lasing threshold" if entry.get("definition") == "lasing_s_curve" else result_label(name)
+    label = "lasing threshold" if entry.get("definition") == "lasing_s_curve" else result_label(name, procedure)
     return MainResult(name, label, entry)
 
 
@@ -136,7 +137,9 @@ def _grounds_of_course(data: Mapping[str, Any]) -> list[str]:
     if not isinstance(course, Mapping):
         return []
     ends, law = interval(course.get("clock_range")), str(course.get("law") or "")
-    parts = [f"end of the reads at {ends[1]:.4g} {unit_text(course.get('clock_unit'))}"] if ends is not None else []
+    parts = (
+        [f"end of the reads at {rounded(ends[1])} {unit_text(course.get('clock_unit'))}"] if ends is not None else []
+    )
     return [*parts, f"law: {LAW_NAMES.get(law, label_text(law))}"] if law else parts
 
 
