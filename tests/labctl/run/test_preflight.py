@@ -224,3 +224,26 @@ def test_of_a_resumed_run_what_fell_and_what_is_left_count_once_each(
     refusals = [text for text in found.refusals if "limits.dose_per_spot" in text]
     assert bool(refusals) is not accepted
     assert all("has received 3 J/cm^2 (3 of it in the earlier part of this run)" in text for text in refusals)
+
+
+@pytest.mark.parametrize(("temperature", "refused"), [("149 degC", False), ("151 degC", True)])
+def test_the_limit_of_the_heating_stage_is_held_before_anything_is_opened(
+    tmp_path: Path, temperature: str, refused: bool
+) -> None:
+    found = check(tmp_path, "simulated-stability", "thermal-stability", temperature=temperature)
+    told = [text for text in found.refusals if "limits.roles.heating_stage.temperature" in text]
+    assert bool(told) is refused
+    assert found.refusals == tuple(told)
+    limited = [entry for entry in found.quantities if entry.limited_by == "limits.roles.heating_stage.temperature"]
+    assert {entry.stage for entry in limited} == {"heat-up", "hot"}
+    assert {entry.limit for entry in limited} == {150.0}
+
+
+def test_both_limits_of_a_cryostat_are_held() -> None:
+    bench = load_bench("simulated-cryostat")
+    for low_c, high_c, refused in ((-263.0, 27.0, False), (-270.0, 27.0, True), (-263.0, 60.0, True)):
+        stage = Stage("series", "points", 2, 1.0, bounds={"heating_stage.temperature_c": (low_c, high_c)})
+        (found,) = set_quantities(Plan((stage,)), bench)
+        assert bool(found.refusal) is refused
+        assert found.limited_by == "limits.roles.heating_stage.temperature"
+        assert found.margin is None, "a share of a temperature in degC means nothing"
