@@ -55,4 +55,10 @@ PLANS = {
         roles=("heating_stage", "sample_stage"),
         bench="simulated-stability",
     ),
+    "uv-stability": Plan(
+        {"times": "1, 3 min", "cycles": 1, "baseline_reads": 1, "after_reads": 1, **_FEW},
+        stride=61,
+        roles=("lamp", "lamp_meter"),
+        bench="simulated-stability",
+    ),
 }

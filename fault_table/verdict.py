@@ -24,8 +24,13 @@ _METER_SHARE = 0.05
 """What the meter may be off the true mean by the noise of the pulses."""
 _COSMIC_SHARE = 0.02
 """No more pixels of a spectrum than this share of them are hit by cosmic rays."""
-_TRUE_ANYWAY = frozenset({"open_s", "dose_j_cm2"})
-"""A fault lets light fall for longer: that these columns tell it is right."""
+_TRUE_ANYWAY = frozenset(
+    {"open_s", "dose_j_cm2", "stress_s", "stress_began_unix_s", "took_s", "sample_before_s", "reference_before_s"}
+)
+"""A fault lets light fall for longer, and all that follows come later: that these columns tell it is right."""
+_TEMPERATURES = ("temperature_c", "reached_c")
+_TEMPERATURE_K = 1.0
+"""A temperature that is read at another time is another one; it is right if it is the true one then."""
 
 UNDETECTABLE = frozenset({Kind.DIGIT})
 """Kinds after which what is received is as good as before: without a second source nobody can know."""
@@ -85,6 +90,7 @@ class Noise:
         :param index: Place of the record in the run.
         """
         values = {**row.row, **row.arrays, **self._without_cosmic_rays(index, row)}
+        values = {name: value for name, value in values.items() if not _is_true_temperature(name, row)}
         return [name for name, value in values.items() if not self._is_noise(index, name, value)]
 
     def _without_cosmic_rays(self, index: int, row: Row) -> dict[str, Any]:
@@ -239,6 +245,12 @@ def _needless(report: Report) -> str:
 
 def _what(error: dict[str, Any]) -> str:
     return f"{error['type']}: {' / '.join(str(error['what']).splitlines())}"
+
+
+def _is_true_temperature(name: str, row: Row) -> bool:
+    if name not in _TEMPERATURES or "temperature_c" not in row.truth:
+        return False
+    return abs(row.row[name] - row.truth["temperature_c"]) < _TEMPERATURE_K
 
 
 def _value(row: Row, name: str) -> Any:

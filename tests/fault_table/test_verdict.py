@@ -134,6 +134,16 @@ def test_a_fluence_that_is_another_but_true_is_told_from_a_wrong_one() -> None:
         assert judge(report(Kind.RESET, [at(measured, true)], role="attenuator"), noise).verdict is verdict
 
 
+def test_a_temperature_that_is_another_but_true_is_told_from_a_wrong_one() -> None:
+    def at(measured: float, true: float, took_s: float = 60.0) -> Row:
+        return Row("heating", 0, {"reached_c": measured, "took_s": took_s}, {}, {"temperature_c": true})
+
+    noise = Noise([at(32.1, 32.0)], [[at(32.0, 32.0)], [at(32.2, 32.0)]], ["always warned"])
+    for measured, true, verdict in ((29.0, 29.1, Verdict.AGAIN), (29.0, 32.0, Verdict.STORED)):
+        given = report(rows=[at(measured, true, 90.0)], notices=[tried_again()])
+        assert judge(given, noise).verdict is verdict
+
+
 def test_a_pixel_that_is_marked_as_hit_by_a_cosmic_ray_is_no_wrong_number() -> None:
     def seen(hits: Sequence[int], marked: Sequence[int]) -> Row:
         spectrum, mask = np.full(200, 100.0), np.zeros(200, np.uint8)
