@@ -70,6 +70,14 @@ def test_it_cools_down_with_the_heater_off(hot_plate):
     assert not opened.truth()["heater_on"]
 
 
+def test_one_cold_reading_is_no_cold_plate(hot_plate, monkeypatch):
+    bench = hot_plate().bench
+    readings_c = [60.0, 6.0, 59.0, 39.0, 38.9, 38.8]
+    monkeypatch.setattr(type(bench.thermostat.stage), "temperature_c", property(lambda _: readings_c.pop(0)))
+    assert bench.thermostat.cool_down(40.0) == 38.9
+    assert [reading.temperature_c for reading in bench.thermostat.take_log()] == [60.0, 6.0, 59.0, 39.0, 38.9]
+
+
 def test_one_that_does_not_settle_in_time_says_so_and_is_made_safe(hot_plate):
     opened = hot_plate(changes={'settle_timeout = "60 min"': 'settle_timeout = "2 min"'})
     with pytest.raises(InstrumentTimeout, match=r"has not settled at 120 degC within 120 s") as caught:
