@@ -1,6 +1,6 @@
 """Stability of amplified spontaneous emission, or of a laser, under its own pump: emission against laser pulses.
 
-Order of the run: dark frames; a few short reads at the fluence of the run, and some a little below, which tell how
+Order of the run: dark frames; a few short reads at the fluence of the run, and some a little beside it, which tell how
 steeply the emission follows the pump; then blocks. In a block the shutter is open all the time, at its end a spectrum
 is taken, and the trigger counter tells how many pulses have passed. The emission goes as a power of the pump: what
 drifts of the laser is taken out with that power and the energy that was read with each spectrum.
@@ -25,7 +25,7 @@ from labctl.run.procedure import Acknowledged, DefaultPlot, Record, Streams
 from procedures.emission.band import band_mask, band_sum
 from procedures.emission.checks import check_band
 from procedures.emission.layout import frame_layout
-from procedures.emission.light import dark_stage
+from procedures.emission.light import dark_stage, reach_uj_cm2
 from procedures.stability.ase_analysis import analyse_blocks, pump_exponent
 from procedures.stability.layout import READ, SECOND_COLUMNS, log_arrays, read_layout
 from procedures.stability.memory import BASELINE, SLOPE
@@ -35,7 +35,8 @@ from procedures.stability.shots import ShotCounter
 
 BLOCKS = "blocks"
 _TIMES_THRESHOLD = 3.0
-_SLOPE_SHARES = (0.85, 0.92, 1.0)
+_SLOPE_SHARES = (0.86, 0.9, 0.94, 0.98, 1.02, 1.06, 1.1)
+"""Fluences, in units of that of the run, at which its power is measured: as far as a laser drifts in a day."""
 _HALF_BAND_NM = 15.0
 _LOOK_S, _ENERGY_EVERY_S = 1.0, 60.0
 """How often a block looks whether it is to end, and reads the energy of its pulses, in s."""
@@ -71,7 +72,8 @@ class AseStability(StabilityProcedure):
         ends_s = [due_s for due_s in self.schedule_s() if due_s > 0]
         blocks_s = [end - begin for begin, end in zip([0.0, *ends_s[:-1]], ends_s, strict=True)]
         fluence = self.fluence or math.nan
-        slope = [{"fluence_uj_cm2": share * fluence} for share in _SLOPE_SHARES]
+        highest = reach_uj_cm2(bench)[1]
+        slope = [{"fluence_uj_cm2": min(share * fluence, max(highest, fluence))} for share in _SLOPE_SHARES]
         baseline = [{"fluence_uj_cm2": fluence}] * self.baseline_reads
         stages = [
             dark_stage(self.ladder, self.dark_frames),
