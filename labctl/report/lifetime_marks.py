@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from labctl.report import style
 from labctl.report.stability_data import DOSES, SHOTS, Points
 from labctl.report.wording import interval, number, rounded, unit_text

@@ -66,7 +66,7 @@ RESULT_NAMES = {
     "maximum_at_dose": "Dose at which it was largest",
     "pump_exponent": "Power with which the emission follows the pump",
 }
-_OF_PROCEDURES = {("temperature-series", "quench"): "Thermal quench, loss from the coldest to the warmest"}
+_OF_PROCEDURES = {("temperature-series", "quench"): "Thermal quench, coldest to warmest"}
 """Names that mean something else in one procedure."""
 LAW_NAMES = {
     "exponential_floor": "exponential with a floor",

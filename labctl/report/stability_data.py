@@ -167,9 +167,10 @@ def read_points(run: Run, reads: Reads, data: Mapping[str, Any]) -> Points:
     course = course_of(data)
     stored = course.get("points")
     if isinstance(stored, Mapping):
-        columns = [floats(stored.get(name)) for name in ("clock", "intensity", "error", "hot", "baseline")]
-        if all(values is not None and len(values) == len(columns[0] or ()) for values in columns):
-            clock, intensity, error, hot, baseline = (np.asarray(values) for values in columns)
+        found = [floats(stored.get(name)) for name in ("clock", "intensity", "error", "hot", "baseline")]
+        columns = [values for values in found if values is not None]
+        if len(columns) == len(found) and len({len(values) for values in columns}) == 1:
+            clock, intensity, error, hot, baseline = columns
             return Points(clock, intensity, error, hot > 0, baseline > 0)
     clock = np.where(reads.baseline, 0.0, clock_of(run, reads, data))
     return _scaled(clock, reads.intensity, reads.error, reads, course)

@@ -253,8 +253,9 @@ def _draw_line(axes: Axes, clock: Array, values: Array, reads: Reads, change: An
     low, high = (float(q) for q in np.quantile(moved[good], [0.01, 0.99]))
     if isinstance(change, Mapping):
         _draw_change(axes, change, float(clock[good].max()), curve)
-        value = _number_of(change.get("end"))
-        low, high = min(low, value or 0.0), max(high, value or 0.0)
+        end = change.get("end")
+        ends = interval(end.get("ci95")) if isinstance(end, Mapping) else None
+        low, high = (min(low, ends[0]), max(high, ends[1])) if ends is not None else (low, high)
     margin = max(0.25 * (high - low), 0.05)
     axes.set_ylim(low - margin, high + 2.6 * margin)
 

@@ -71,9 +71,13 @@ def _draw_output(axes: Axes, stripes: Stripes, scans: list[Scan], status: str, *
     axes.set_ylabel(stripes.light_name, fontsize=11)
     axes.tick_params(labelbottom=False)
     drawn = stripes.of("lengths") & np.isfinite(stripes.light) & (stripes.light > 0) & (stripes.length_um > 0)
+    left_out = int((stripes.of("lengths") & stripes.saturated).sum())
     if not drawn.any():
         axes.set_yticks([])
-        style.say(axes, "no stripes with light" + (" yet" if status == "running" else ""))
+        still = " yet" if status == "running" else ""
+        style.say(
+            axes, f"all {left_out} stripes saturated the detector" if left_out else f"no stripes with light{still}"
+        )
         return
     axes.set_yscale("log")
     by_fluence = {scan.fluence: scan for scan in scans}
@@ -97,7 +101,6 @@ def _draw_output(axes: Axes, stripes: Stripes, scans: list[Scan], status: str, *
     axes.set_ylim(low / 2.5, high * (high / low) ** 0.6 * 1.5)
     style.log_axis(axes.yaxis, *axes.get_ylim())
     style.legend(axes, loc="upper left", labelspacing=0.35)
-    left_out = int((stripes.of("lengths") & stripes.saturated).sum())
     if left_out:
         _note(axes, f"{left_out} stripes saturated the detector and were not fitted", (0.98, 0.28))
 
@@ -222,7 +225,7 @@ def _draw_spectra(axes: Axes, stripes: Stripes, scan: Scan | None, *, simulated:
     chosen = np.flatnonzero(stripes.of("lengths", fluences[-1]) & np.isfinite(stripes.spectra).any(axis=1))
     if not chosen.size:
         axes.set_yticks([])
-        style.say(axes, "no spectrum has its dark frame")
+        style.say(axes, "no spectrum with a dark frame\nand below saturation")
         return
     chosen = chosen[np.argsort(stripes.length_um[chosen], kind="stable")]
     chosen = chosen[np.unique(np.linspace(0, chosen.size - 1, _MOST_SPECTRA).astype(int))]

@@ -252,6 +252,12 @@ def _append(journal: Journal, stream: str, point: int, row: dict[str, Any], arra
 
 
 @pytest.fixture
+def make_header() -> Callable[..., dict[str, Any]]:
+    """Make a header as the engine writes it; keywords change it."""
+    return header
+
+
+@pytest.fixture
 def make_sweep(tmp_path: Path) -> Callable[..., Path]:
     """Make a fluence sweep in a folder of its own; keywords change what :class:`Sweep` says."""
 
