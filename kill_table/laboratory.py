@@ -16,14 +16,15 @@ class Served:
     :param folder: Where the bench file is written.
     :param addresses: What the server says of itself.
     :param raw: Whether the wires are plain sockets in scaled time; else frames, which virtual time needs.
+    :param of: The shipped bench whose laboratory it is.
     """
 
-    def __init__(self, folder: Path, addresses: dict[str, Any], *, raw: bool) -> None:
+    def __init__(self, folder: Path, addresses: dict[str, Any], *, raw: bool, of: str = "simulated") -> None:
         self.virtual_time = not raw
         host, _, port = addresses["laboratory"]["tcp"].rpartition(":")
         self.address = (host, int(port))
         self.bench = str(folder / "bench.toml")
-        Path(self.bench).write_text(_bench_text(addresses, raw=raw), encoding="utf-8")
+        Path(self.bench).write_text(_bench_text(of, addresses, raw=raw), encoding="utf-8")
 
     def state(self) -> dict[str, Any]:
         """Ask the laboratory what is true in it."""
@@ -34,14 +35,14 @@ class Served:
             laboratory.close()
 
 
-def _bench_text(addresses: dict[str, Any], *, raw: bool) -> str:
-    source = locate("benches", "simulated")
+def _bench_text(of: str, addresses: dict[str, Any], *, raw: bool) -> str:
+    source = locate("benches", of)
     framed = addresses["laboratory"]["tcp"]
-    text = source.read_text(encoding="utf-8").split("[laboratory.laser]")[0]
+    text = source.read_text(encoding="utf-8").split("\n[laboratory")[0] + "\n"
     for role, entry in addresses["instruments"].items():
         # The camera is a vendor library: its calls go over the framed port.
         resource = f"socket://{entry['tcp']}" if raw and role != "detector" else f"sim+tcp://{framed}"
-        line = f'driver = "{entry["driver"]}"\nresource = "sim:"'
+        line = f'[instruments.{role}]\ndriver = "{entry["driver"]}"\nresource = "sim:"'
         if line not in text:
             raise ValueError(f"the shipped bench has no {line!r}")
         text = text.replace(line, line.replace("sim:", resource))
