@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from labctl.report.result_names import result_name
 from labctl.report.wording import CONVENTIONS, DEFINITIONS, Reading, label_text, reading
 
 _TEMPLATE = "campaign.html"
 _MOST_RESULTS = 12
-_ABBREVIATIONS = frozenset({"ase", "fwhm", "pl", "q", "ses", "uv", "vsl"})
 _STATUS = {
     "finished": "every run has finished",
     "failed": "every run was tried, and some did not finish",
@@ -132,19 +132,15 @@ def result_rows(results: Mapping[str, Mapping[str, Any]]) -> tuple[ResultRow, ..
     """Write the first results of a run; what stands in another by other conventions is left to the run's own page."""
     plain = {name: entry for name, entry in results.items() if "." not in name}
     return tuple(
-        ResultRow(reading(_label(name), entry), _remark(entry)) for name, entry in list(plain.items())[:_MOST_RESULTS]
+        ResultRow(reading(result_name(name), entry), _remark(entry))
+        for name, entry in list(plain.items())[:_MOST_RESULTS]
     )
-
-
-def _label(name: str) -> str:
-    words = [word.upper() if word in _ABBREVIATIONS else word for word in label_text(name).split()]
-    text = " ".join(words)
-    return text[:1].upper() + text[1:]
 
 
 def _remark(entry: Mapping[str, Any]) -> str:
     definition, convention = str(entry.get("definition") or ""), str(entry.get("convention") or "")
     said = [DEFINITIONS.get(definition, definition), CONVENTIONS.get(convention, convention)]
+    said.append("not to be trusted, see its own page" if entry.get("trusted") is False else "")
     return ", ".join(label_text(word) for word in said if word)
 
 

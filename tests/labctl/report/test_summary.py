@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from labctl.report.summary import Summary, summarise
 from labctl.store.results import add_note, add_result
 from labctl.store.run import open_run
+from labctl.store.source import Event
 
 Make = Callable[..., Path]
 
@@ -67,6 +69,25 @@ def test_a_run_that_did_not_finish_says_so(make_sweep: Make, changes: dict[str, 
 def test_an_incident_is_told_in_full(make_sweep: Make) -> None:
     (incident,) = summary(make_sweep(status="aborted")).incidents
     assert "the run was stopped on request; where: SIGINT; reason: SIGINT" in incident
+
+
+def test_a_gap_is_told_apart_from_incidents() -> None:
+    event = Event(1, "resumed", 10.0, 1.795e9, {"gap_s": 3600.0, "status": "crashed", "cause": "killed"})
+    header = {"procedure": "uv-stability", "run": "0001"}
+    run = SimpleNamespace(
+        header=header,
+        path=Path("0001.h5"),
+        results=[],
+        notes=[],
+        simulated=True,
+        status="finished",
+        streams={},
+        points_planned=None,
+        events=lambda kind=None: [event] if kind in (None, "resumed") else [],
+    )
+    found = summarise(run)  # pyright: ignore[reportArgumentType]
+    assert found.incidents == ()
+    assert found.gaps[0].endswith("resumed after 3600 s, the run having crashed: killed")
 
 
 def test_an_unconfirmed_safe_state_names_its_steps(make_sweep: Make) -> None:
