@@ -20,7 +20,7 @@ def test_blocks_count_every_pulse(sweep: Callable[..., Outcome]) -> None:
         "ase-stability",
         bench="simulated-stability",
         sample="cdse-cds-zno",
-        times="5, 10, 20, 30, 40 min",
+        times="10, 20, 30, 40 min",
         report_at="40 min",
         second_band="567, 590 nm",
     )

@@ -17,12 +17,18 @@ _LOST_PERCENT = 7.29
 
 def test_short_series(sweep: Callable[..., Outcome]) -> None:
     outcome = sweep(
-        "temperature-series", **_BENCH, temperatures="10, 80, 150, 220, 300 K", cycles=1, dwell="60 s", baseline_reads=1
+        "temperature-series",
+        **_BENCH,
+        temperatures="10, 100, 200, 250, 300 K",
+        cycles=1,
+        averages=3,
+        dwell="60 s",
+        baseline_reads=1,
     )
     assert outcome.status == "finished"
     assert outcome.result["quench"]["value"] == pytest.approx(_LOST_PERCENT, abs=2.5)
     with open_run(outcome.run) as run:
-        assert run.column("temperature_c") == pytest.approx([26.85, -263.15, -193.15, -123.15, -53.15, 26.85], abs=1.0)
+        assert run.column("temperature_c") == pytest.approx([26.85, -263.15, -173.15, -73.15, -23.15, 26.85], abs=1.0)
         assert list(run.column("action", "operator")) == ["pump down"]
         assert run.column("pressure_mbar").max() <= 1e-3
         assert not run.events("incident")

@@ -19,7 +19,7 @@ def test_short_run_under_the_lamp(sweep: Callable[..., Outcome]) -> None:
         "uv-stability",
         bench="simulated-stability",
         sample="cdse-cds",
-        times="30, 60, 120, 360, 720, 1020 min",
+        times="60, 120, 360, 600, 1020 min",
         cycles=1,
         after_reads=1,
     )
