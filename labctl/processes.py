@@ -57,6 +57,18 @@ def no_window(platform: str = os.name) -> dict[str, Any]:
     return {} if platform == "posix" else {"creationflags": CREATE_NO_WINDOW}
 
 
+_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def single_threaded() -> dict[str, str]:
+    """Get the environment for a program whose linear algebra stays in one thread, unless the user says otherwise.
+
+    The matrices of a run have some hundred rows. Shared among threads they take longer, and while these wait for each
+    other they keep every core busy: where others compute too, thirty times as long.
+    """
+    return {**dict.fromkeys(_THREADS, "1"), **os.environ}
+
+
 def start_apart(
     command: list[str],
     *,

@@ -20,6 +20,9 @@ from labctl.analysis.stability_reads import StabilityPoints
 Array = NDArray[np.float64]
 _DRAWS = 400
 _STARTS = (0.05, 0.15, 0.5)
+_MOST_COMPARED = 200
+"""Means of neighbours from which length, height and noise are found: the effort goes with the third power, and a
+window that is worth smoothing over holds several of them."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +101,10 @@ def fit_smooth_course(points: StabilityPoints, cold: Array | None = None) -> Smo
     The errors of the points are widened by a common factor if they scatter more; narrowed only if their size was not
     known.
     """
-    clock, y = points.clock, points.intensity if cold is None else cold
-    noise = points.fit_covariance * np.outer(y / points.intensity, y / points.intensity)
-    span = float(clock.max())
+    every, whole = points.clock, points.intensity if cold is None else cold
+    all_noise = points.fit_covariance * np.outer(whole / points.intensity, whole / points.intensity)
+    clock, y, noise = _means(every, whole, all_noise)
+    span = float(every.max())
     step = float(np.min(np.diff(np.unique(clock)))) if np.unique(clock).size > 1 else span
     line = _line(clock, span)
     lower = (np.log(0.5 * step), np.log(1e-4), np.log(1.0 if points.scale_known else 0.05))
@@ -123,7 +127,19 @@ def fit_smooth_course(points: StabilityPoints, cold: Array | None = None) -> Smo
         for share in _STARTS
     ]
     length, height, factor = np.exp(min(found, key=lambda f: float(f.fun)).x)
-    return SmoothCourse(clock, y, float(factor) ** 2 * noise, float(length), float(height), float(factor))
+    return SmoothCourse(every, whole, float(factor) ** 2 * all_noise, float(length), float(height), float(factor))
+
+
+def _means(clock: Array, y: Array, noise: Array) -> tuple[Array, Array, Array]:
+    """Get means of neighbours and their covariance, if there are more points than the search can take."""
+    if clock.size <= _MOST_COMPARED:
+        return clock, y, noise
+    group = np.empty(clock.size, dtype=int)
+    group[np.argsort(clock, kind="stable")] = np.arange(clock.size) * _MOST_COMPARED // clock.size
+    share = np.zeros((_MOST_COMPARED, clock.size))
+    share[group, np.arange(clock.size)] = 1.0
+    share /= share.sum(axis=1, keepdims=True)
+    return share @ clock, share @ y, share @ noise @ share.T
 
 
 def _line(clock: Array, span: float) -> Array:

@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from labctl.errors import ExitCode
-from labctl.processes import end_signals, start_apart
+from labctl.processes import end_signals, single_threaded, start_apart
 from labctl.run.endpoint import EndpointClient
 from labctl.run.request import RunRequest
 
@@ -228,6 +228,7 @@ class RunFront:
                 [sys.executable, "-I", "-S", str(_GUARD_FILE), json.dumps(config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
+                env=single_threaded(),
                 # The guard opens the log by itself; on Windows it could not remove what its parent had opened for it.
                 stderr=engine_log if os.name == "posix" else subprocess.DEVNULL,
             )

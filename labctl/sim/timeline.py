@@ -72,7 +72,10 @@ class Timeline:
         if not times.size:
             return np.zeros(times.shape)
         with self._lock:
-            used = slice(self._segment(float(times.min())), self._segment(float(times.max())) + 1)
+            first, last = self._segment(float(times.min())), self._segment(float(times.max()))
+            if first == last:
+                return self._value[first] + self._slope[first] * (times - self._start[first])
+            used = slice(first, last + 1)
             start, value, slope = (np.array(column[used]) for column in (self._start, self._value, self._slope))
         index = np.searchsorted(start, times, side="right") - 1
         return value[index] + slope[index] * (times - start[index])
