@@ -112,9 +112,12 @@ def _stability(procedure: str, stages: Stages, parameters: Parameters) -> list[s
         known = f"Atmosphere: {atmosphere}, as stated for the run." if atmosphere != "not stated" else ""
         said.append(known or "The atmosphere was not stated.")
     cycles = number(parameters.get("cycles"))
-    if cycles:
+    if procedure == "ase-stability":
+        said.append(f"Pump and read: {_given(parameters, 'fluence')} µJ/cm².")
+    elif cycles:
+        spectra = "1 spectrum" if cycles == 1 else f"{cycles:.0f} spectra"
         said.append(
-            f"A read is {cycles:.0f} spectra of the sample, each between two of the reference, where there is one."
+            f"A read is {spectra} of the sample, between two of the reference where there is one."
             f" Excitation of a read: {_given(parameters, 'fluence')} µJ/cm²."
         )
     said += [text for stage in stages if (text := _reads(stage))]

@@ -121,9 +121,11 @@ def reading(label: str, entry: Any) -> Reading:
     value, ci68, ci95 = number(entry.get("value")), interval(entry.get("ci68")), interval(entry.get("ci95"))
     narrow = ci68 or ci95
     half = None if narrow is None else (narrow[1] - narrow[0]) / 2
+    # A count is exact: every digit is told.
+    exact = isinstance(entry.get("value"), int) and half is None and value is not None
     return Reading(
         label,
-        "" if value is None else rounded(value, half),
+        f"{entry['value']:,}".replace(",", " ") if exact else "" if value is None else rounded(value, half),
         unit_text(entry.get("unit")),
         range_text(ci68, half) or _one_sided(entry.get("ci68")),
         range_text(ci95, half) or _one_sided(entry.get("ci95")),

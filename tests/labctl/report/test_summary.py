@@ -82,6 +82,8 @@ def test_a_gap_is_told_apart_from_incidents() -> None:
         simulated=True,
         status="finished",
         streams={},
+        default_stream="points",
+        count=lambda stream=None: 0,
         points_planned=None,
         events=lambda kind=None: [event] if kind in (None, "resumed") else [],
     )

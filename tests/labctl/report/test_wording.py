@@ -87,6 +87,10 @@ def test_an_interval_that_is_not_one_is_left_out() -> None:
     assert range_text(None) == ""
 
 
+def test_a_count_is_told_to_its_last_digit() -> None:
+    assert reading("Shots", {"value": 18_000_001, "unit": "shots"}).value == "18 000 001"
+
+
 def test_an_interval_with_one_end_says_which() -> None:
     shown = reading("T80", {"value": 20.0, "unit": "min", "ci68": [18.0, None], "ci95": [None, 60.0]})
     assert (shown.ci68, shown.ci95) == ("above 18.00", "below 60.00")
