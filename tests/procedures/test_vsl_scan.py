@@ -293,7 +293,8 @@ def test_films_whose_light_is_collected_less_from_afar_over_seeds(scan, bench_wi
         with_spots.append(outcome.result["gain"]["value"])
         alone.append(scan(bench=bench, seed=seed).result["gain"]["value"])
     assert np.abs(np.array(with_spots) - 115.0).max() < 12.0, with_spots
-    assert statistics.median(alone) < statistics.median(with_spots) - 3.0, (alone, with_spots)
+    assert statistics.median(with_spots) == pytest.approx(115.0, abs=5.0), with_spots
+    assert np.abs(np.array(alone) - 115.0).min() > 12.0, "there is something to correct"
 
 
 @pytest.mark.slow
