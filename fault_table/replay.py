@@ -291,7 +291,8 @@ class Replay:
     def _truth(self, later_s: float = 0.0) -> dict[str, Any]:
         if self._laboratory is None:
             return {}
-        return self._laboratory.stand.laboratory.state(self._now() + later_s)
+        laboratory, t = self._laboratory.stand.laboratory, self._now() + later_s
+        return {**laboratory.state(t), "irradiance_mw_cm2": laboratory.lamp.irradiance_mw_cm2(t)}
 
     def _now(self) -> float:
         return self._clock.now() if self._clock is not None else 0.0

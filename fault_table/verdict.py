@@ -28,9 +28,14 @@ _TRUE_ANYWAY = frozenset(
     {"open_s", "dose_j_cm2", "stress_s", "stress_began_unix_s", "took_s", "sample_before_s", "reference_before_s"}
 )
 """A fault lets light fall for longer, and all that follows come later: that these columns tell it is right."""
-_TEMPERATURES = ("temperature_c", "reached_c")
-_TEMPERATURE_K = 1.0
-"""A temperature that is read at another time is another one; it is right if it is the true one then."""
+_TRUTHS = {
+    "temperature_c": ("temperature_c", 0.0, 1.0),
+    "reached_c": ("temperature_c", 0.0, 1.0),
+    "irradiance_mw_cm2": ("irradiance_mw_cm2", 0.05, 0.5),
+    "lamp_dose_j_cm2": ("uv_j_cm2", 0.05, 3.0),
+}
+"""What is read at another time is another number. It is right if it is the true one then: what the laboratory calls it,
+relative and absolute tolerance; the lamp goes on shining while a spectrum is taken."""
 
 UNDETECTABLE = frozenset({Kind.DIGIT})
 """Kinds after which what is received is as good as before: without a second source nobody can know."""
@@ -90,7 +95,7 @@ class Noise:
         :param index: Place of the record in the run.
         """
         values = {**row.row, **row.arrays, **self._without_cosmic_rays(index, row)}
-        values = {name: value for name, value in values.items() if not _is_true_temperature(name, row)}
+        values = {name: value for name, value in values.items() if not _is_true(name, row)}
         return [name for name, value in values.items() if not self._is_noise(index, name, value)]
 
     def _without_cosmic_rays(self, index: int, row: Row) -> dict[str, Any]:
@@ -247,10 +252,11 @@ def _what(error: dict[str, Any]) -> str:
     return f"{error['type']}: {' / '.join(str(error['what']).splitlines())}"
 
 
-def _is_true_temperature(name: str, row: Row) -> bool:
-    if name not in _TEMPERATURES or "temperature_c" not in row.truth:
+def _is_true(name: str, row: Row) -> bool:
+    if name not in _TRUTHS or name not in row.row:
         return False
-    return abs(row.row[name] - row.truth["temperature_c"]) < _TEMPERATURE_K
+    of, relative, absolute = _TRUTHS[name]
+    return of in row.truth and abs(row.row[name] - row.truth[of]) < absolute + relative * abs(row.truth[of])
 
 
 def _value(row: Row, name: str) -> Any:
