@@ -106,7 +106,7 @@ class VslScan(EmissionProcedure):
     )
     length_points: int = whole("Stripe lengths", minimum=SMALLEST_COUNT, maximum=500, default=28)
     edge_points: int = whole("Positions of the edge scan", minimum=12, maximum=500, default=31)
-    bleach_points: int = whole("First lengths measured again at the end", minimum=0, maximum=20, default=6)
+    bleach_points: int = whole("First lengths measured again at the end", minimum=0, maximum=20, default=8)
     ses: bool = flag("Shifting excitation spot, a narrow stripe away from the edge (near blade)", default=False)
     ses_width: float = quantity("Width of that spot", "um", minimum=2.0, maximum=1000.0, default=15.0)
     ses_points: int = whole("Positions of that spot", minimum=8, maximum=500, default=24)
@@ -178,9 +178,9 @@ class VslScan(EmissionProcedure):
             spots = [_stripe(highest, self.ses_width, float(x)) for x in offsets]
             stages.append(stripe_stage("ses", spots, light, slit))
         if self.loss:
-            offsets = np.linspace(
-                _FIRST_OFFSET_UM, self._loss_reach_um(longest_um) - self.loss_length, self.loss_points
-            )
+            way_um = self._loss_reach_um(longest_um) - self.loss_length - _FIRST_OFFSET_UM
+            # Near the edge the collection falls fastest, and there is the most light.
+            offsets = _FIRST_OFFSET_UM + way_um * np.linspace(0.0, 1.0, self.loss_points) ** 1.5
             moved = [_stripe(highest, self.loss_length, float(x)) for x in offsets]
             stages.append(stripe_stage("loss", moved, light, slit))
         start_up_s = bench.spectrometer.cooling_timeout_s / 4 if bench.spectrometer else 0.0

@@ -8,7 +8,7 @@ collection taken out, else that of an evenly collected stripe.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 
 from labctl.analysis.estimate import Estimate
 from labctl.analysis.vsl_amplification import Array, Mask
-from labctl.analysis.vsl_bands import BAND_WIDTH_NM, Band, amplified_band, band_mean
+from labctl.analysis.vsl_bands import BAND_WIDTH_NM, Band, amplified_band, band_mean, floor, floor_of_one_line
 from labctl.analysis.vsl_budget import PUMP_PROFILE_SHARE, Budget, BudgetPart, budget
 from labctl.analysis.vsl_checks import BLEACH_LIMIT, Bleach, ConstantFluence, bleach, constant_fluence
 from labctl.analysis.vsl_fit import GainPrior
@@ -29,6 +29,12 @@ from labctl.analysis.vsl_spectral import GainSpectrum, display_ratio, gain_spect
 __all__ = ["NoGain", "SpectralScan", "VSLAnalysis", "analyse_vsl"]
 Method = Literal["stripe", "stripe and shifted spots"]
 _DISPLAY_GL = 1.0
+_SPOT_SCATTER = 0.03
+"""Relative error of a spot, for its weight beside the others; how large it is their scatter tells."""
+_FLOOR_LEFT = 0.003
+"""Share of the floor under the line of a run with spots that may be left: pixels are not alike."""
+_OWN_SCATTER_FROM = 12
+"""Points of a loss run from which on they tell their scatter."""
 
 
 @dataclass(frozen=True)
@@ -69,8 +75,8 @@ class SpectralScan:
         return np.logical_not(self.saturated)
 
     def without(self, background: Array) -> SpectralScan:
-        """Return the scan with a background [pixels] taken off."""
-        return SpectralScan(self.position_um, self.spectra - background, self.errors, self.saturated)
+        """Return the scan with a background taken off, [pixels] or [n, pixels]."""
+        return replace(self, spectra=self.spectra - background)
 
 
 @dataclass(frozen=True)
@@ -136,6 +142,7 @@ def analyse_vsl(
     band_width_nm: float = BAND_WIDTH_NM,
     repeated: SpectralScan | None = None,
     spots: SpectralScan | None = None,
+    spot_width_um: float = 0.0,
     loss_run: SpectralScan | None = None,
     loss_stripe_um: float = 0.0,
     loss: Estimate | None = None,
@@ -147,11 +154,13 @@ def analyse_vsl(
 
     :param wavelength_nm: [pixels]. :param stripes: The scan; its positions are stripe lengths as read.
     :param zero_um: Reading at which the stripe has no length, with its standard deviation (`labctl.analysis.vsl_edge`).
-    :param baseline: Spectrum without stripe, [pixels], in the unit of the spectra; taken off all scans.
+    :param baseline: Spectrum without stripe, [pixels], in the unit of the spectra; taken off the stripes. Spots and
+        loss run do without: the blurred edge of the film shines a little before a closed slit, not before them.
         ``baseline_error``, its standard deviation, becomes the prior of what it misses in the band.
     :param relative_error: Scatter from length to length beyond the errors given; estimated if None.
     :param length_error_um: Standard deviation of each length by itself. :param band: Found from the scan if None.
-    :param repeated: The first lengths once more. :param spots: Shifted spots, positions their distances from the edge.
+    :param repeated: The first lengths once more. :param spots: Shifted spots, positions of their near ends, each
+        ``spot_width_um`` wide. Without a loss run they serve as one.
     :param loss_run: A short stripe, ``loss_stripe_um`` long, moved away from the edge; positions of its near end.
         :param loss: The loss, 1/cm, if known; else that of the run.
     :param slit_energy: Pulse energy behind the slit at each length, any unit, [n], with ``slit_energy_error``.
@@ -164,6 +173,7 @@ def analyse_vsl(
     if wavelength.ndim != 1 or base.shape != wavelength.shape:
         raise ValueError(f"the baseline {base.shape} does not fit {wavelength.shape} wavelengths")
     scan = stripes.checked(wavelength.size, "stripes").without(base)
+    scan = scan.without(floor(wavelength, scan.spectra))
     usable = _usable(scan, zero_um)
     chosen = band
     if chosen is None:
@@ -179,14 +189,21 @@ def analyse_vsl(
     scatter = None if fit is None else fit.relative_error * fit.error_scale
     loss_fit = None
     if loss_run is not None:
-        moved = loss_run.checked(wavelength.size, "loss run").without(base)
-        loss_fit = _loss(moved, wavelength, chosen, loss_stripe_um, scatter, offset_error, warnings)
+        moved, left = _of_one_line(loss_run.checked(wavelength.size, "loss run"), wavelength, chosen)
+        loss_fit = _loss(moved, wavelength, chosen, loss_stripe_um, scatter, left, warnings)
+    shone, left_of_spots = None, 0.0
+    if spots is not None:
+        shone, left_of_spots = _of_one_line(spots.checked(wavelength.size, "spots"), wavelength, chosen)
+    if shone is not None and loss_run is None and loss is None:
+        loss_fit = _loss(shone, wavelength, chosen, spot_width_um, scatter, left_of_spots, warnings)
+        warnings.append(
+            "the loss is that of the shifted spots themselves: a loss run, which reaches further, knows it better"
+        )
     known_loss = loss if loss is not None or loss_fit is None else loss_fit.loss
     shifted = None
-    if spots is not None and fit is not None:
-        shifted = _spots(
-            spots.checked(wavelength.size, "spots").without(base), wavelength, chosen, fit, prior, known_loss, warnings
-        )
+    if shone is not None and fit is not None:
+        centred = replace(shone, position_um=shone.position_um + 0.5 * spot_width_um)
+        shifted = _spots(centred, wavelength, chosen, fit, prior, known_loss, relative_error, length_error_um, warnings)
     method: Method = "stripe"
     gain, source = (None, None) if fit is None else (fit.gain, fit)
     if shifted is not None and shifted.gain is not None:
@@ -212,6 +229,8 @@ def analyse_vsl(
             None if scan.errors is None else scan.errors[usable],
             loss=None if falling else known_loss,
         )
+    if source is not None:
+        scatter = source.relative_error * source.error_scale
     bleached = _bleach(repeated, wavelength, base, chosen, scan, light, scatter)
     fluence = None
     if slit_energy is not None:
@@ -241,6 +260,13 @@ def _usable(scan: SpectralScan, zero_um: float) -> Mask:
     if usable.sum() < 2:
         raise ValueError(f"of {usable.size} spectra {int(usable.sum())} show a stripe with an unsaturated detector")
     return usable
+
+
+def _of_one_line(run: SpectralScan, wavelength: Array, band: Band) -> tuple[SpectralScan, float]:
+    """Return the run without the floor under its line, and the standard deviation of what is left of that."""
+    below = floor_of_one_line(wavelength, run.spectra)
+    left = _FLOOR_LEFT * abs(float(np.median(band_mean(band, wavelength, below)[0])))
+    return run.without(below), left
 
 
 def _fit(
@@ -278,15 +304,14 @@ def _loss(
 ) -> LossFit | None:
     light, own = band_mean(band, wavelength, run.spectra, run.errors)
     use = run.unsaturated
-    # Late light leaves through a film that no longer absorbs it: up to all of the weakest point may not fade.
-    late = float(max(np.min(light[use], initial=np.inf, where=np.isfinite(light[use])), 0.0)) if use.any() else 0.0
     try:
         fit = fit_loss(
             run.position_um[use],
             light[use],
             error=None if own is None else own[use],
-            relative_error=scatter,
-            offset_error=float(np.hypot(offset_error, late)),
+            # Two blades move here, one in the scan of the lengths: the run's own scatter is another one.
+            relative_error=None if use.sum() >= _OWN_SCATTER_FROM else scatter,
+            offset_error=offset_error,
             stripe_um=stripe_um,
         )
     except NoGain as verdict:
@@ -303,17 +328,21 @@ def _spots(
     fit: GainFit,
     prior: GainPrior,
     loss: Estimate | None,
+    relative_error: float | None,
+    length_error_um: float,
     warnings: list[str],
 ) -> ShiftedSpotGain | None:
     light, own = band_mean(band, wavelength, spots.spectra, spots.errors)
     use = spots.unsaturated
-    scatter = fit.relative_error * fit.error_scale
-    error = np.hypot(scatter * np.abs(light), 0.0 if own is None else own)
+    error = np.hypot(_SPOT_SCATTER * np.abs(light), 0.0 if own is None else own)
     if loss is None:
         warnings.append("the shifted spots give gain plus loss only: a loss run would give the gain without collection")
     try:
         curve = spot_curve(spots.position_um[use], light[use], error[use])
-        shifted = shifted_spot_gain(fit.points, prior, curve, loss=loss, relative_error=scatter)
+        # The even stripe misses what falls: its scatter is not that of the lengths.
+        shifted = shifted_spot_gain(
+            fit.points, prior, curve, loss=loss, relative_error=relative_error, length_error_cm=1e-4 * length_error_um
+        )
     except NoGain as verdict:
         warnings.append(f"the shifted spots were not used: {verdict}")
         return None
@@ -343,6 +372,7 @@ def _bleach(
     if repeated is None:
         return bleach([], [], [], [])
     again = repeated.checked(wavelength.size, "repeated lengths").without(base)
+    again = again.without(floor(wavelength, again.spectra))
     return bleach(scan.position_um, light, again.position_um, band_mean(band, wavelength, again.spectra)[0], scatter)
 
 
@@ -364,7 +394,7 @@ def _warnings(fit: GainFit | None, bleached: Bleach, fluence: ConstantFluence | 
         )
     elif not bleached.conclusive:
         warnings.append(
-            f"the check for bleaching cannot see {200 * BLEACH_LIMIT:.0f} %: ratio {bleached.ratio.value:.3f} known to"
+            f"the check for bleaching cannot see {100 * BLEACH_LIMIT:.0f} %: ratio {bleached.ratio.value:.3f} known to"
             f" {100 * bleached.ratio.sd:.1f} %"
         )
     if fluence is not None and not fluence.constant:

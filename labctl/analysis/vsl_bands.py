@@ -14,6 +14,10 @@ BAND_WIDTH_NM = 2.0
 """Width of the band that gives the gain, about an eighth of the gain line: the mean gain over it is lower than the peak
 by half a percent. Over a whole line the effective gain is lower by a tenth and more; see docs/decisions/0021."""
 _SMOOTHING_NM = 1.0
+_RIM_SHARE = 0.06
+"""Part of the window at each end that shows the floor ..."""
+_DIM = 0.15
+"""... if it is dimmer than this share of the line."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +54,43 @@ def band_mean(
     if errors is None:
         return light, None
     return light, np.sqrt(np.sum(errors[..., use] ** 2, axis=-1)) / int(use.sum())
+
+
+def floor(wavelength_nm: Array, spectra: Array) -> Array:
+    """Return what lies under the line of each spectrum [n, pixels], same shape: scattered pump light, above all.
+
+    Pump light is scattered wherever the stripe is: it does not fade with the line when the stripe moves away from the
+    edge, and no frame with a closed slit shows it. The floor is a straight line through the two ends of the window, or
+    at the height of that one where the line is not; 0 where the line fills the window.
+    """
+    rim = max(4, round(_RIM_SHARE * wavelength_nm.size))
+    if wavelength_nm.size < 4 * rim:
+        return np.zeros_like(spectra)
+    whole = np.mean(spectra, axis=0)
+    top = float(_smooth(wavelength_nm, whole).max())
+    dim = [end for end in (slice(0, rim), slice(-rim, None)) if float(np.mean(whole[end])) < _DIM * top]
+    if not dim:
+        return np.zeros_like(spectra)
+    place = [float(np.mean(wavelength_nm[end])) for end in dim]
+    height = [np.mean(spectra[:, end], axis=1, keepdims=True) for end in dim]
+    if len(dim) == 1:
+        return np.broadcast_to(height[0], spectra.shape)
+    share = (wavelength_nm - place[0]) / (place[1] - place[0])
+    return np.asarray(height[0] + share * (height[1] - height[0]), dtype=float)
+
+
+def floor_of_one_line(wavelength_nm: Array, spectra: Array) -> Array:
+    """Return the floor of spectra [n, pixels] that hold one and the same line in different strengths, same shape.
+
+    Each spectrum is the line and a parabola. The shape of the line is the mean spectrum above its straight floor; what
+    that straight line misses is a parabola again, and changes nothing but the unit of the line.
+    """
+    shape = np.mean(spectra - floor(wavelength_nm, spectra), axis=0)
+    u = (wavelength_nm - wavelength_nm.mean()) / np.ptp(wavelength_nm)
+    parabola = np.stack([np.ones_like(u), u, u * u], axis=1)
+    basis = np.column_stack([shape / max(float(np.max(np.abs(shape))), 1e-300), parabola])
+    strengths, *_ = np.linalg.lstsq(basis, spectra.T, rcond=None)
+    return np.asarray((parabola @ strengths[1:]).T, dtype=float)
 
 
 def amplified_band(

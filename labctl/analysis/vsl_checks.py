@@ -23,7 +23,7 @@ class Bleach:
     """Light of the repeated lengths, after to before.
 
     :param ratio: With intervals; None if no length was repeated. :param bleached: The ratio departs from 1 by more than
-        the limit and by more than its 95 % interval. :param conclusive: That is narrower than twice the limit.
+        the limit and by more than its 95 % interval. :param conclusive: Half of that is smaller than the limit.
     """
 
     ratio: Estimate | None
@@ -105,7 +105,7 @@ def bleach(
         (float(np.exp(mean - 1.96 * sd)), float(np.exp(mean + 1.96 * sd))),
     )
     changed = abs(ratio.value - 1.0) > BLEACH_LIMIT and not ratio.ci95[0] <= 1.0 <= ratio.ci95[1]
-    return Bleach(ratio, len(ratios), changed, 1.96 * sd < 2.0 * BLEACH_LIMIT)
+    return Bleach(ratio, len(ratios), changed, 1.96 * sd < BLEACH_LIMIT)
 
 
 def constant_fluence(

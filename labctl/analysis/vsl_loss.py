@@ -2,9 +2,14 @@
 
     I(d) = I0 exp(-alpha d) eta(d) + c
 
-eta(d) is the collection efficiency. It is 1, or known from elsewhere, or 1/(1 + (d/x0)^2) with x0 free: the data choose
-between them by BIC; a falling one is meant for a stripe shorter than x0. A scan of a shifted spot does not give eta by
-itself, for its light has suffered the same loss.
+eta(d) is the collection efficiency. It is 1, or known from elsewhere, or (1 + (d/x0)^2)^-m with x0 free; the data
+choose between them by BIC. A falling one is meant for a stripe shorter than x0. A scan of a shifted spot does not give
+eta by itself, for its light has suffered the same loss.
+
+Loss and a falling collection can be told apart only because one falls exponentially and the other, far out, does not:
+that rests on the form of eta. So m is not held at the 1 of a simple lens but has the prior 1 +- 0.25, which makes the
+loss as uncertain as such a doubt about the form does, and the interval, a profile over alpha, takes in each model that
+the data do not speak against.
 """
 
 from __future__ import annotations
@@ -19,14 +24,18 @@ from scipy.optimize import leastsq
 
 from labctl.analysis.estimate import Estimate, data_hash
 from labctl.analysis.vsl_amplification import Array
-from labctl.analysis.vsl_gain import NoGain
+from labctl.analysis.vsl_gain import NoGain, relative_scatter
 
 CollectionModel = Literal["even", "given", "falling"]
 MIN_DISTANCES = 5
 _FIRST_RELATIVE_ERROR = 0.02
-_BIC_MARGIN = 6.0
-"""A falling collection must be clearly better: next to it the loss is known much less well."""
+_BIC_MARGIN = 2.0
+"""A falling collection must be better by this: next to it the loss is known much less well."""
 _X0_RANGE_CM = (1e-3, 3.0)
+_STEEPNESS = (1.0, 0.25)
+"""Mean and standard deviation of the prior of m."""
+_STATIONS = 60
+_LEVELS = (0.6827, 0.95)
 
 
 @dataclass(frozen=True)
@@ -81,15 +90,24 @@ class _Run:
     middle_cm: float
 
     def curve(self, z: Array, falling: bool) -> Array:
-        """Return the light for z = ln I0, alpha, and, as far as they are free, ln x0 and the offset's departure."""
-        rest = list(z[2:])
+        """Return the light for z = ln I0, alpha, and, as far as they are free, ln x0, m, and the offset's departure.
+
+        m and the departure are in units of their priors.
+        """
         eta = self.eta
         if falling:
-            x0 = np.exp(np.clip(rest.pop(0), *np.log(_X0_RANGE_CM)))
-            eta = eta / (1.0 + ((self.distance_cm + self.middle_cm) / x0) ** 2)
-        moved = self.offset_error * rest.pop(0) if rest else 0.0
-        with np.errstate(over="ignore"):
-            return np.exp(np.clip(z[0] - z[1] * self.distance_cm, -300.0, 300.0)) * eta + self.offset + moved
+            x0 = np.exp(np.clip(z[2], *np.log(_X0_RANGE_CM)))
+            m = max(_STEEPNESS[0] + _STEEPNESS[1] * z[3], 0.0)
+            eta = eta * (1.0 + ((self.distance_cm + self.middle_cm) / x0) ** 2) ** -m
+        moved = self.offset_error * z[-1] if self.offset_error > 0 else 0.0
+        return np.exp(np.clip(z[0] - z[1] * self.distance_cm, -300.0, 300.0)) * eta + self.offset + moved
+
+    def missed(self, z: Array, sigma: Array, falling: bool) -> Array:
+        """Return what the curve misses in units of ``sigma``, and the departures from the priors."""
+        priors = [float(z[3])] if falling else []
+        if self.offset_error > 0:
+            priors.append(float(z[-1]))
+        return np.concatenate([(self.curve(z, falling) - self.light) / sigma, priors])
 
 
 def fit_loss(
@@ -126,20 +144,21 @@ def fit_loss(
     sigma, relative = _errors(run, relative_error, tries[-1])
     n = run.light.size
     found = {falling: _fit(run, sigma, falling) for falling in tries}
-    scale = max(1.0, min(chi2 / max(n - 2 - falling, 1) for falling, (_, chi2, _) in found.items()))
-    bic = {falling: chi2 / scale + (2 + falling) * float(np.log(n)) for falling, (_, chi2, _) in found.items()}
+    scale = max(1.0, min(chi2 / max(n - 2 - 2 * falling, 1) for falling, (_, chi2) in found.items()))
+    bic = {falling: chi2 / scale + (2 + falling) * float(np.log(n)) for falling, (_, chi2) in found.items()}
     falling = True in bic and bic[True] < bic[False] - _BIC_MARGIN
-    z, chi2, covariance = found[falling]
-    dof = max(n - 2 - falling, 1)
-    sd = float(np.sqrt(covariance[1, 1]))
+    z, chi2 = found[falling]
+    dof = max(n - 2 - 2 * falling, 1)
     alpha = float(z[1])
-    reach = {q: float(special.stdtrit(dof, 0.5 + 0.5 * q)) * sd * float(np.sqrt(scale)) for q in (0.6827, 0.95)}
+    ends = {
+        q: _interval(run, sigma, found, {model: scale * (rise - (bic[model] - min(bic.values()))) for model in bic})
+        for q in _LEVELS
+        for rise in (float(special.fdtri(1, dof, q)),)
+    }
     names: dict[bool, CollectionModel] = {False: "even" if collection is None else "given", True: "falling"}
     fades = alpha * float(np.ptp(run.distance_cm))
     return LossFit(
-        loss=Estimate(
-            alpha, "1/cm", (alpha - reach[0.6827], alpha + reach[0.6827]), (alpha - reach[0.95], alpha + reach[0.95])
-        ),
+        loss=Estimate(alpha, "cm^-1", *(_about(alpha, ends[q]) for q in _LEVELS)),
         collection=names[falling],
         collection_um=1e4 * float(np.exp(z[2])) if falling else None,
         intensity=float(np.exp(z[0])),
@@ -156,28 +175,69 @@ def fit_loss(
     )
 
 
-def _fit(run: _Run, sigma: Array, falling: bool) -> tuple[Array, float, Array]:
-    """Return parameters, chi2 and covariance of one model."""
+def _about(value: float, ends: tuple[float, float]) -> tuple[float, float]:
+    return min(value, ends[0]), max(value, ends[1])
+
+
+def _fit(run: _Run, sigma: Array, falling: bool) -> tuple[Array, float]:
+    """Return parameters and chi2 of one model, priors included."""
     above = np.maximum(run.light - run.offset, 1e-3 * np.max(np.abs(run.light)))
     slope, level = np.polyfit(run.distance_cm, np.log(above / run.eta), 1, w=above / sigma)
-    free_offset = run.offset_error > 0
-    tries: list[tuple[Array, float, Array]] = []
-    for x0 in (0.25, 0.5, 1.0, 2.0) if falling else (1.0,):
-        start = [level, -slope]
-        if falling:
-            start = [level, -0.5 * slope, float(np.log(x0 * np.ptp(run.distance_cm)))]
-        z0 = np.array([*start, 0.0] if free_offset else start)
+    last = [0.0] if run.offset_error > 0 else []
+    starts = [[level, -slope, *last]]
+    if falling:
+        span = float(np.ptp(run.distance_cm))
+        starts = [
+            [level, -0.5 * slope, float(np.log(share * span)), 0.0, *last] for share in (0.1, 0.25, 0.5, 1.0, 2.0)
+        ]
+    return min((_refit(run, sigma, falling, np.array(start), None) for start in starts), key=lambda fit: fit[1])
 
-        def residual(z: Array) -> Array:
-            missed = (run.curve(z, falling) - run.light) / sigma
-            return np.append(missed, z[-1]) if free_offset else missed
 
-        out = leastsq(residual, z0, maxfev=400, full_output=True)
-        z = np.asarray(out[0], dtype=float)
-        missed = residual(z)
-        covariance = np.full((z.size, z.size), np.inf) if out[1] is None else np.asarray(out[1])
-        tries.append((z, float(missed @ missed), covariance))
-    return min(tries, key=lambda found: found[1])
+def _refit(run: _Run, sigma: Array, falling: bool, start: Array, held: float | None) -> tuple[Array, float]:
+    """Minimise chi2 from ``start``, with the loss free or held at a value, 1/cm."""
+    free = np.array([held is None or place != 1 for place in range(start.size)])
+
+    def whole(part: Array) -> Array:
+        z = np.array(start, dtype=float)
+        z[free] = part
+        if held is not None:
+            z[1] = held
+        return z
+
+    out = leastsq(lambda part: run.missed(whole(part), sigma, falling), whole(start[free])[free], maxfev=400)
+    z = whole(np.asarray(out[0], dtype=float))
+    missed = run.missed(z, sigma, falling)
+    return z, float(missed @ missed)
+
+
+def _interval(
+    run: _Run, sigma: Array, found: dict[bool, tuple[Array, float]], rises: dict[bool, float]
+) -> tuple[float, float]:
+    """Return the union of the losses at which a model's chi2 has risen by no more than its ``rises``."""
+    ends: list[float] = []
+    for falling, (best, lowest) in found.items():
+        if rises[falling] <= 0.0:
+            continue
+        for direction in (-1.0, 1.0):
+            ends.append(_end(run, sigma, falling, best, lowest + rises[falling], direction))
+    return min(ends), max(ends)
+
+
+def _end(run: _Run, sigma: Array, falling: bool, best: Array, ceiling: float, direction: float) -> float:
+    """Walk from the best loss until chi2 reaches ``ceiling``; infinite if it never does."""
+    step = 0.02 / float(np.ptp(run.distance_cm))
+    z, before, alpha = best, 0.0, float(best[1])
+    _, lowest = _refit(run, sigma, falling, best, alpha)
+    for _ in range(_STATIONS):
+        z, chi2 = _refit(run, sigma, falling, z, alpha + direction * step)
+        height = float(np.sqrt(max(chi2 - lowest, 0.0) / max(ceiling - lowest, 1e-300)))
+        if height >= 1.0:
+            return alpha + direction * step * (1.0 - before) / (height - before)
+        alpha += direction * step
+        # About six steps to the end; the root of the rise is close to linear.
+        step = float(np.clip(0.2 * step / max(height - before, 0.02), 0.5 * step, 2.0 * step))
+        before = height
+    return direction * float("inf")
 
 
 def _errors(run: _Run, given: float | None, falling: bool) -> tuple[Array, float]:
@@ -186,12 +246,10 @@ def _errors(run: _Run, given: float | None, falling: bool) -> tuple[Array, float
     floor = 1e-9 * float(np.max(np.abs(run.light)))
     sigma = np.maximum(np.hypot(run.error, relative * level), floor)
     for _ in range(2):
-        z, _, _ = _fit(run, sigma, falling)
+        z, _ = _fit(run, sigma, falling)
         level = np.abs(run.curve(z, falling) - run.offset)
         if given is None:
-            dof = max(run.light.size - 2 - falling - (run.offset_error > 0), 1)
-            missed = np.mean((run.curve(z, falling) - run.light) ** 2 / np.maximum(level, floor) ** 2)
-            counted = np.mean((run.error / np.maximum(level, floor)) ** 2)
-            relative = float(np.sqrt(max(missed * run.light.size / dof - counted, 1e-10)))
+            dof = max(run.light.size - 2 - 2 * falling - (run.offset_error > 0), 1)
+            relative = relative_scatter(run.curve(z, falling) - run.light, run.error, level, dof)
         sigma = np.maximum(np.hypot(run.error, relative * level), floor)
     return sigma, relative

@@ -11,9 +11,10 @@ integrated along it (`labctl.analysis.vsl_amplification`),
 A, P and c are free: neither the width w of the spot nor its share of late light need be known. Without saturation the
 first exponents are exp((g + alpha) x), the integral form of ln(I_VSL'/I_SES) = (g + alpha) x: only g + alpha can be
 told, and g needs the loss. Where the stripe saturates Gamma follows from the closed form, for saturation happens in
-the film, whatever is collected of it. Late light, emitted after the gain has gone, may leave through a film that is
-transparent (delta = alpha, as p L of an even stripe) or that absorbs as the unpumped one does (delta = 0); the data
-decide, and what the other choice gives is part of the spread.
+the film, whatever is collected of it. Late light, emitted after the gain has gone, leaves through a film that is
+transparent (delta = alpha, the p L of an even stripe). Were it absorbed as by the unpumped film (delta = 0) the
+gain would come out lower; stripes and spots with a scatter of 2 % cannot tell. What that would make is a part of the
+budget, weighted by how much the data are for it.
 
 ln S is smoothed by a polynomial whose degree BIC chooses.
 """
@@ -25,6 +26,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy import special
 
 from labctl.analysis.estimate import Estimate
 from labctl.analysis.vsl_amplification import Array, light_by_origin
@@ -38,6 +40,8 @@ _HIGHEST_DEGREE = 6
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 _NODES, _WEIGHTS = 0.5 * (_NODES + 1.0), 0.5 * _WEIGHTS
 _GRID = (26, 13)
+_CLEARLY = 6.0
+"""By so much BIC must be lower to say that late light looks absorbed: 20 to 1."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,8 @@ class ShiftedSpotGain:
     :param gain_plus_loss: g + alpha. :param gain: g; None without a loss. :param fit: The fit behind them.
     :param spot_error_cm1: Standard deviation of the gain from the scatter of the spots, part of both intervals.
     :param loss_error_cm1: That from the loss, beside the interval. :param degree: Of the polynomial of ln S.
-    :param late_light: Chosen. :param late_spread_cm1: Standard deviation over the two choices, weighted by BIC.
+    :param late_light: What the data are for; the gain is that of transparent late light in any case.
+    :param late_spread_cm1: How far the gain of absorbed late light lies off, times the root of its weight by BIC.
     """
 
     gain_plus_loss: Estimate
@@ -168,12 +173,13 @@ def shifted_spot_gain(
     *,
     loss: Estimate | None = None,
     relative_error: float | None = None,
+    length_error_cm: float = 0.0,
 ) -> ShiftedSpotGain:
     """Fit the gain of a stripe-length scan whose collection a scan of a spot has shown.
 
     :param points: The stripes (`labctl.analysis.vsl_gain.stripe_points`). :param prior: Zero and offset.
     :param spot: From `spot_curve`. :param loss: alpha, 1/cm; without it only g + alpha is given.
-    :param relative_error: As for `labctl.analysis.vsl_gain.fit_gain`.
+    :param relative_error: As for `labctl.analysis.vsl_gain.fit_gain`, as is ``length_error_cm``.
     """
     alpha = 0.0 if loss is None else loss.value
     fits: list[tuple[GainFit, ShiftedSpotStripe]] = []
@@ -181,19 +187,26 @@ def shifted_spot_gain(
     models: tuple[GainModel, ...] = MODELS
     for late_light in _LATE_LIGHT if alpha > 0 else _LATE_LIGHT[:1]:
         shapes = ShiftedSpotStripe(points.length_cm, spot, alpha, late_light)
-        fit = fit_shapes(shapes, points, prior, relative, models=models, grid=_GRID)
+        fit = fit_shapes(shapes, points, prior, relative, length_error_cm, models, _GRID)
         fits.append((fit, shapes))
         if not fit.has_late_light:
             break
         # The other choice is judged for the same model with the same errors.
         relative = fit.relative_error
         models = (fit.model,)
-    best, shapes = min(fits, key=lambda pair: pair[0].bic)
-    weights = np.exp(-0.5 * (np.array([fit.bic for fit, _ in fits]) - best.bic))
-    gains = np.array([fit.gain.value for fit, _ in fits])
-    mean = float(gains @ weights / weights.sum())
-    spread = float(np.sqrt(weights @ (gains - mean) ** 2 / weights.sum()))
-    warnings = list(best.warnings)
+    best, shapes = fits[0]
+    late_light: LateLight = "transparent"
+    spread, warnings = 0.0, list(best.warnings)
+    if len(fits) > 1:
+        absorbed = fits[1][0]
+        lead = best.bic - absorbed.bic
+        spread = abs(absorbed.gain.value - best.gain.value) * float(np.sqrt(special.expit(0.5 * lead)))
+        if lead > _CLEARLY:
+            late_light = "absorbed"
+            warnings.append(
+                f"late light looks as if the film absorbed it on its way; the gain would then be"
+                f" {absorbed.gain.value:.1f} cm^-1"
+            )
     if 1e4 * spot.scale_cm < 0.95 * best.data_range_um[1]:
         warnings.append(
             f"the shifted spots reach {1e4 * spot.scale_cm:.0f} um, the stripes {best.data_range_um[1]:.0f} um:"
@@ -207,7 +220,7 @@ def shifted_spot_gain(
         spot_error_cm1=spot_error,
         loss_error_cm1=0.0 if loss is None else loss.sd,
         degree=spot.coefficients.size - 1,
-        late_light=shapes.late_light,
+        late_light=late_light,
         late_spread_cm1=spread,
         warnings=tuple(warnings),
     )

@@ -251,7 +251,9 @@ def _peak(centres: Array, gains: Array, sds: Array, bin_nm: float) -> tuple[Esti
     if c2 >= 0 or abs(c1 / c2) > 4.0 * bin_nm:
         return Estimate.from_sd(float(gains[top]), float(sds[top]), "cm^-1"), float(centres[top])
     # The groups share the scatter of the lengths: averaging them does not make the peak better known than one of them.
-    return Estimate.from_sd(float(c0 - 0.25 * c1**2 / c2), float(sds[top]), "cm^-1"), float(centres[top] - 0.5 * c1 / c2)
+    return Estimate.from_sd(float(c0 - 0.25 * c1**2 / c2), float(sds[top]), "cm^-1"), float(
+        centres[top] - 0.5 * c1 / c2
+    )
 
 
 def _with_common(change: Estimate, centres: Array, gains: Array, common_cm1: float) -> Estimate:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from labctl.analysis.estimate import Estimate
 from labctl.analysis.vsl import SpectralScan, VSLAnalysis, analyse_vsl
 from labctl.errors import InputError
 from procedures.emission.stored import Emission, bench_of, stored_emission
@@ -41,7 +42,8 @@ def analyse(run: Any, procedure: VslScan) -> dict[str, Any]:
     fluences = sorted({float(value) for value in columns["fluence_set_uj_cm2"][_is(stages, "lengths")]})
     if not fluences:
         raise InputError("no stripe of the scan was measured", where=str(run.path))
-    scans = [(value, _scan(columns, stages, light, value, last=value == fluences[-1])) for value in fluences]
+    loss = _known_loss(procedure)
+    scans = [(value, _scan(columns, stages, light, value, loss, last=value == fluences[-1])) for value in fluences]
     several = len(scans) > 1
     warnings = [
         f"at {value:.4g} uJ/cm^2: {text}" if several else text for value, found in scans for text in found.warnings
@@ -62,7 +64,13 @@ def analyse(run: Any, procedure: VslScan) -> dict[str, Any]:
 
 
 def _scan(
-    columns: Mapping[str, Any], stages: NDArray[Any], light: Emission, fluence: float, *, last: bool
+    columns: Mapping[str, Any],
+    stages: NDArray[Any],
+    light: Emission,
+    fluence: float,
+    loss: Estimate | None,
+    *,
+    last: bool,
 ) -> VSLAnalysis:
     """Analyse the stripes of one pump fluence; what was measured once belongs to the last of them."""
     here = np.asarray(columns["fluence_set_uj_cm2"]) == fluence
@@ -70,7 +78,8 @@ def _scan(
     errors_um = np.asarray(columns["edge_error_um"], dtype=float)[lengths]
     energy = np.asarray(columns["slit_energy_j"], dtype=float)[lengths]
     energy_error = np.asarray(columns["slit_energy_error_j"], dtype=float)[lengths]
-    length_um = np.asarray(columns["length_um"], dtype=float)[lengths]
+    length_read_um = np.asarray(columns["length_um"], dtype=float)
+    length_um = length_read_um[lengths]
     # A blade that stands a little off lets so much more or less through.
     energy_error = np.hypot(energy_error, energy * BLADE_ERROR_UM / np.maximum(length_um, BLADE_ERROR_UM))
     metered = np.isfinite(energy).all() and energy.size > 0
@@ -88,8 +97,10 @@ def _scan(
         baseline_error=_error_of_mean(light.spectra_error[closed]) if closed.any() else None,
         repeated=part("bleach", "length_um"),
         spots=part("ses", "offset_um"),
+        spot_width_um=_middle(length_read_um[here & _is(stages, "ses")]),
         loss_run=part("loss", "offset_um"),
-        loss_stripe_um=_middle(np.asarray(columns["length_um"], dtype=float)[here & _is(stages, "loss")]),
+        loss_stripe_um=_middle(length_read_um[here & _is(stages, "loss")]),
+        loss=loss,
         slit_energy=energy if metered else None,
         slit_energy_error=energy_error if metered else None,
     )
@@ -102,6 +113,13 @@ def _spectral(columns: Mapping[str, Any], light: Emission, wanted: NDArray[np.bo
         light.spectra_error[wanted],
         np.asarray(columns["saturated_pixels"])[wanted] > 0,
     )
+
+
+def _known_loss(procedure: VslScan) -> Estimate | None:
+    if procedure.known_loss is None:
+        return None
+    error = procedure.known_loss_error
+    return Estimate.from_sd(procedure.known_loss, 0.1 * procedure.known_loss if error is None else error, "cm^-1")
 
 
 def _middle(values: Array) -> float:
@@ -137,7 +155,7 @@ def _result(fluence: float, found: VSLAnalysis) -> dict[str, Any]:
 
 
 def _nothing() -> dict[str, Any]:
-    return {"value": None, "unit": "1/cm"}
+    return {"value": None, "unit": "cm^-1"}
 
 
 def _edge(run: Any) -> dict[str, Any] | None:
