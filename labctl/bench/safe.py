@@ -9,14 +9,22 @@ from functools import partial
 from typing import Any, Literal
 
 from labctl.bench.turns import LATE_S, TURN_S, take_turns
-from labctl.roles import SAFE_ORDER, Instrument, SafeStep
+from labctl.roles import ROLES, SAFE_ORDER, Instrument, SafeStep
 from labctl.transport.operator import OperatorLink
 
 log = logging.getLogger(__name__)
 
 _HUNG = "make safe in time"
 
+CAN_HARM = ("shutter", "lamp", "heating_stage", "detector")
+"""Roles of labctl whose instruments can let harm go on: light, heat, a warm sensor or a tube under voltage."""
+
 SafeState = Literal["confirmed", "unconfirmed", "lost-with-run", "not-needed"]
+
+
+def can_harm(role: str) -> bool:
+    """Get whether an instrument of this role can let harm go on; labctl cannot know it of a role it does not know."""
+    return role in CAN_HARM or role not in ROLES
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +43,28 @@ class SafeReport:
 
     @property
     def state(self) -> SafeState:
-        """Get ``confirmed``, ``unconfirmed``, or ``not-needed`` when no instrument was open."""
+        """Get ``confirmed``, ``unconfirmed``, or ``not-needed`` when no instrument was open.
+
+        An energy meter that no longer answers is a failed measurement, not an unsafe bench: only what can let harm go
+        on counts. What the others could not confirm is in the steps, and in :attr:`unheard`.
+        """
         if not self.steps:
             return "not-needed"
-        return "confirmed" if all(entry.step.confirmed for entry in self.steps) else "unconfirmed"
+        return "unconfirmed" if any(can_harm(entry.role) for entry in self.unconfirmed) else "confirmed"
 
     @property
     def unconfirmed(self) -> tuple[RoleStep, ...]:
         """Get the steps that were not confirmed."""
         return tuple(entry for entry in self.steps if not entry.step.confirmed)
+
+    @property
+    def unheard(self) -> tuple[str, ...]:
+        """Get what instruments that can harm nothing could not confirm, in words."""
+        return tuple(
+            f"{entry.role} could not confirm its safe state, but can harm nothing: {entry.step.evidence}"
+            for entry in self.unconfirmed
+            if not can_harm(entry.role)
+        )
 
     def as_dict(self) -> dict[str, object]:
         """The report as JSON-serialisable data."""
@@ -83,7 +104,10 @@ def make_safe(
             steps[role] = found
     report = SafeReport(tuple(RoleStep(role, step) for role in roles for step in steps[role]))
     for entry in report.unconfirmed:
-        log.error("UNCONFIRMED safe state: %s: %s (%s)", entry.role, entry.step.action, entry.step.evidence)
+        if can_harm(entry.role):
+            log.error("UNCONFIRMED safe state: %s: %s (%s)", entry.role, entry.step.action, entry.step.evidence)
+    for text in report.unheard:
+        log.warning("%s", text)
     return report
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from labctl.bench.bench import Bench
 from labctl.bench.readiness import RoleReadiness, read_readiness
+from labctl.bench.safe import can_harm
 from labctl.bench.watch import WatchReading
 from labctl.cli.output import fail, print_json, say, show
 from labctl.clock import Clock, RealClock, VirtualClock
@@ -16,7 +17,6 @@ from labctl.config.bench import BenchConfig, load_bench
 from labctl.config.schema import bench_schema
 from labctl.errors import BenchOpenError, ExitCode, LabctlError
 from labctl.roles import SAFE_ORDER
-from labctl.run.safe_program import can_harm
 
 
 def check(name: str, *, as_json: bool) -> int:

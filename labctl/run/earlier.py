@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labctl.clock import Clock, RealClock
+from labctl.clock import Clock, MachineTime, RealClock, machine_time
 from labctl.errors import InputError
 from labctl.run.plan import Plan, Stage
 from labctl.run.record import Record
@@ -18,6 +18,8 @@ from labctl.store.ownership import owner_of
 from labctl.store.run import Run, open_run
 from labctl.store.source import Event
 
+CLOCK = "clock"
+"""Event: which start of the machine a part of a run belongs to, and when the run began by its clock."""
 _FLUENCE = "fluence_uj_cm2"
 
 
@@ -50,6 +52,8 @@ class Earlier:
     :param cause: Why, in words.
     :param last_s: The last moment that is recorded, in s since the start of the run, and its Unix time.
     :param resumed: How often it has been resumed before.
+    :param start: When the run began by the clock that counts from the start of the machine, as its last part reckoned;
+        None where that is not known, or time was virtual.
     """
 
     journal: Path
@@ -64,6 +68,7 @@ class Earlier:
     last_s: float
     last_wall_s: float
     resumed: int
+    start: MachineTime | None = None
     done: Mapping[int, tuple[str, int]] = field(default_factory=dict)
     """Acknowledged points: index to stream and number of the record."""
 
@@ -80,8 +85,12 @@ class Earlier:
     def gap_s(self, clock: Clock) -> float:
         """Get the time since the last moment that is recorded, in s; 0 where the run was ahead of the clock.
 
-        No monotonic clock outlives a computer that was switched off: across a gap the wall clock is what there is.
+        While the computer runs its own clock tells, whatever is done to the clock on the wall: that one only counts
+        where the computer was switched off meanwhile, or its system does not tell since when it has been on.
         """
+        now = None if clock.virtual or self.start is None else machine_time()
+        if now is not None and self.start is not None and now.boot == self.start.boot:
+            return max(now.now_s - self.start.now_s - self.last_s, 0.0)
         return max(clock.wall() - self.last_wall_s, 0.0)
 
     @property
@@ -204,6 +213,7 @@ def _read(journal: Path, run: Run) -> Earlier:
         last_s,
         last_wall_s,
         len(run.events("resumed")),
+        _start(run),
         dict(_acknowledged(run, plan)),
     )
 
@@ -247,7 +257,15 @@ def _last_moment(run: Run) -> tuple[float, float]:
     for stream in run.streams:
         if run.count(stream):
             moments.append((float(run.column("t_s", stream)[-1]), float(run.column("wall_s", stream)[-1])))
-    return max(moments, default=(0.0, RealClock().wall()))
+    # What others recorded came later by the wall clock than the row whose time it has.
+    return max(moments, key=lambda moment: (moment[0], -moment[1]), default=(0.0, RealClock().wall()))
+
+
+def _start(run: Run) -> MachineTime | None:
+    """Get when the run began by the machine's own clock, as the last part that measured has it."""
+    data = next((event.data for event in reversed(run.events(CLOCK))), {})
+    boot, start_s = data.get("boot"), data.get("start_s")
+    return MachineTime(boot, float(start_s)) if isinstance(boot, str) and isinstance(start_s, int | float) else None
 
 
 def _cause(run: Run) -> str:

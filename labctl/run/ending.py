@@ -6,11 +6,10 @@ import traceback
 from pathlib import Path
 from typing import Any
 
-from labctl.bench.safe import RoleStep, SafeReport
+from labctl.bench.safe import RoleStep, SafeReport, can_harm
 from labctl.errors import NOTHING_MOVED, BenchOpenError, ExitCode, InputError, LabctlError
 from labctl.roles import SafeStep
 from labctl.run.outcome import Outcome
-from labctl.run.safe_program import can_harm
 
 
 def without_the_unreached(report: SafeReport, error: BenchOpenError) -> SafeReport:

@@ -20,13 +20,13 @@ from typing import Any
 from labctl.bench.bench import Bench, bench_locks
 from labctl.bench.recovery import Recovery
 from labctl.bench.safe import SafeReport
-from labctl.clock import Clock, RealClock, VirtualClock
+from labctl.clock import Clock, RealClock, VirtualClock, machine_time
 from labctl.errors import NOTHING_MOVED, Aborted, BenchOpenError, InputError, LabctlError, LeftIdle, StorageError
 from labctl.job_object import bind_children
 from labctl.processes import end_signals
 from labctl.run.awake import keep_awake
 from labctl.run.conduct import Conduct
-from labctl.run.earlier import Earlier
+from labctl.run.earlier import CLOCK, Earlier
 from labctl.run.ending import exit_code, fault, refused, without_the_unreached
 from labctl.run.endpoint import Endpoint
 from labctl.run.extension import reason_against
@@ -221,6 +221,7 @@ class Engine:
         error: LabctlError | None = None
         outcome.status = "finished"
         try:
+            self._record_clock(journal)
             journal.event("endpoint", {"address": self._endpoint.address}, **self._times())
             self._wait_for_front()
             self._wait_for_standby()
@@ -246,6 +247,13 @@ class Engine:
             outcome.error = error.as_dict()
         outcome.exit_code = exit_code(outcome, error)
         self._record_end(journal, outcome)
+
+    def _record_clock(self, journal: Journal) -> None:
+        """Write down the start of the run by a clock that nobody sets, for the part that may go on after this one."""
+        machine = None if self.clock.virtual else machine_time()
+        if machine is not None:
+            times = self._times()
+            journal.event(CLOCK, {"boot": machine.boot, "start_s": machine.now_s - times["t_s"]}, **times)
 
     def _times(self) -> dict[str, float]:
         return {"t_s": self.clock.now() - self._began_s, "wall_s": self.clock.wall()}
@@ -345,6 +353,7 @@ class Engine:
             report = without_the_unreached(report, error)
             error.state = ""
         outcome.safe_state, outcome.safe_report = report.state, report.as_dict()
+        outcome.warnings.extend(report.unheard)
         self.guard.say("instruments", open=False, standby=False, safe_state=outcome.safe_state)
 
     def _account(self, bench: Bench, report: SafeReport, outcome: Outcome) -> None:

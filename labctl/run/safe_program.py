@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bench.bench import Bench, check_resources
+from labctl.bench.safe import CAN_HARM
 from labctl.bench.turns import take_turns
 from labctl.clock import Clock, RealClock, VirtualClock
 from labctl.config.bench import BenchConfig, load_bench, parse_bench
@@ -46,8 +47,6 @@ from labctl.store.seal import seal
 
 log = logging.getLogger(__name__)
 
-_CAN_HARM = ("shutter", "lamp", "heating_stage", "detector")
-"""Roles that can let harm go on: light on the sample, an exposed and gained-up detector."""
 _BY_HAND = "operator:"
 _LATE_S = 10.0
 _LOCK_TIMEOUT_S = 2.0
@@ -56,15 +55,10 @@ _MAY_PASS = (InputError,) if os.name == "posix" else (InputError, BenchOpenError
 """What a dead engine may leave behind for a moment: its locks, on Windows also its ports and its library's camera."""
 
 
-def can_harm(role: str) -> bool:
-    """Get whether an instrument of this role can let harm go on; labctl cannot know it of a role it does not know."""
-    return role in _CAN_HARM or role not in ROLES
-
-
 def safety_roles(bench: BenchConfig) -> tuple[str, ...]:
     """Get the safety-relevant roles that outlive the engine; none on a bench that is simulated in its process."""
     added = [role for role in bench.instruments if role not in ROLES]
-    present = [role for role in (*_CAN_HARM, *added) if role in bench.instruments]
+    present = [role for role in (*CAN_HARM, *added) if role in bench.instruments]
     return tuple(role for role in present if not bench.instruments[role].is_in_process)
 
 

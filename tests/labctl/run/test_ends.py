@@ -311,15 +311,22 @@ def test_a_driver_that_fails_when_it_is_closed(tmp_path: Path, monkeypatch: pyte
     assert_recorded(outcome, "finished", "")
 
 
-def test_a_driver_that_fails_when_it_is_made_safe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("driver", "role", "state", "code"), [(SC10, "shutter", "unconfirmed", 4), (ELL14, "attenuator", "confirmed", 0)]
+)
+def test_a_driver_that_fails_when_it_is_made_safe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: type, role: str, state: str, code: int
+) -> None:
+    """Behind a shutter that is confirmed closed, an attenuator can harm nothing; but it is told."""
     engine = engine_of_a_short_run(tmp_path)
-    monkeypatch.setattr(ELL14, "make_safe", stumble)
+    monkeypatch.setattr(driver, "make_safe", stumble)
     outcome = engine.run()
-    assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("finished", "unconfirmed", 4)
+    assert (outcome.status, outcome.safe_state, outcome.exit_code) == ("finished", state, code)
+    assert any(role in warning for warning in outcome.warnings) is (state == "confirmed")
     with open_run(outcome.run) as run:
         steps = {step["role"]: step for step in run.events("safe_state")[-1].data["steps"]}
-    assert "made on purpose" in steps["attenuator"]["evidence"]
-    assert {role for role, step in steps.items() if step["confirmed"]} == set(steps) - {"attenuator"}
+    assert "made on purpose" in steps[role]["evidence"]
+    assert {name for name, step in steps.items() if step["confirmed"]} == set(steps) - {role}
 
 
 def test_a_limit_that_is_passed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
