@@ -14,12 +14,38 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 _EVENT_POLL_S = 0.005
 
 _monotonic = time.perf_counter if sys.platform == "win32" else time.monotonic
 """On Windows time.monotonic counts in steps of 16 ms up to Python 3.12: too coarse to account for light."""
+
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+
+
+@dataclass(frozen=True)
+class MachineTime:
+    """A reading of the clock that nobody can set: it counts from the start of the machine, sleep included.
+
+    :param boot: Which start of the machine; readings of the same start can be subtracted, across processes.
+    :param now_s: Seconds since then.
+    """
+
+    boot: str
+    now_s: float
+
+
+def machine_time() -> MachineTime | None:
+    """Read the clock that counts from the start of the machine; None where the system does not tell (not Linux)."""
+    if sys.platform != "linux":
+        return None
+    try:
+        return MachineTime(_BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+    except (OSError, ValueError):
+        return None
 
 
 class Clock(Protocol):
