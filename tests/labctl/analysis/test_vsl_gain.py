@@ -77,7 +77,7 @@ def test_gains_of_the_papers_at_every_seed(case: dict[str, float], each: float, 
 
 def test_twenty_lengths_are_enough() -> None:
     for case, each in ((P0, 12.0), (P2, 18.0)):
-        found = [fit_gain(*stripes(seed, count=20, **case)).gain.value for seed in range(4)]
+        found = [fit_gain(*stripes(seed, count=20, **case)).gain.value for seed in range(2)]
         assert np.all(np.abs(np.array(found) - case["gain"]) < each)
 
 
@@ -105,7 +105,7 @@ def test_errors_of_the_lengths_widen_the_interval() -> None:
 
 
 def test_relative_error_is_estimated() -> None:
-    found = [fit_gain(*stripes(seed, noise=0.03, **P2)).relative_error for seed in range(6)]
+    found = [fit_gain(*stripes(seed, noise=0.03, **P2)).relative_error for seed in range(4)]
     assert np.median(found) == pytest.approx(0.03, rel=0.2)
 
 
@@ -115,14 +115,21 @@ def test_small_signal_is_flagged_when_it_is_wrong_and_trusted_when_it_holds() ->
         whole = small_signal_fits(fit_gain(*stripes(0, **case)), prior)[0]  # pyright: ignore[reportArgumentType]
         assert not whole.trusted and whole.reasons
         assert whole.gain is not None and whole.gain.value < 0.8 * case.get("gain", 115.0)
-    plain = [small_signal_fits(fit_gain(*stripes(seed, gl=6.0)), prior) for seed in range(8)]
-    # Chance makes a richer model look better now and then: BIC allows for one in eight.
-    assert sum(whole.trusted for whole, _, _ in plain) >= 5
+    plain = [small_signal_fits(fit_gain(*stripes(seed, gl=6.0)), prior) for seed in range(3)]
+    assert any(whole.trusted for whole, _, _ in plain)
     assert all(whole.trusted == (not whole.reasons) for whole, _, _ in plain)
     whole, to_three, to_two = plain[0]
     assert to_three.gain is not None and to_two.gain is not None
     assert to_two.n_points < to_three.n_points < whole.n_points
     json.dumps([fit.as_dict() for fit in plain[0]], allow_nan=False)
+
+
+@pytest.mark.slow
+def test_small_signal_that_holds_is_trusted_at_most_seeds() -> None:
+    plain = [small_signal_fits(fit_gain(*stripes(seed, gl=6.0)), GainPrior(0.0, 3e-4))[0] for seed in range(16)]
+    # Chance makes a richer model look better now and then: BIC allows for one in eight.
+    assert sum(whole.trusted for whole in plain) >= 10
+    assert all(whole.trusted == (not whole.reasons) for whole in plain)
 
 
 def test_what_cannot_be_fitted_says_why() -> None:
