@@ -10,6 +10,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from scipy.ndimage import maximum_filter1d
 
 from fault_table.replay import Report, Row
 from labctl.run.outcome import Outcome
@@ -19,6 +20,7 @@ from procedures.emission.layout import COSMIC
 
 _SPREADS = 3.0
 """A number beyond so many times the range over a few runs with other noise is no noise: 8 standard deviations."""
+_NEIGHBOURS = 5
 _ROUNDING = 1e-9
 _METER_SHARE = 0.05
 """What the meter may be off the true mean by the noise of the pulses."""
@@ -149,7 +151,9 @@ class Noise:
             values = np.array([_value(run[index], name) for run in runs if index < len(run)], dtype=float)
             size = np.abs(np.asarray(_value(self.reference[index], name), dtype=float))
             spread = values.max(axis=0) - values.min(axis=0)
-            # The range of a single pixel over a few runs may be small by chance; that of counts grows with their root.
+            # The range of a single pixel over a few runs may be small by chance: its neighbours are alike, and that
+            # of counts grows with their root.
+            spread = maximum_filter1d(spread, _NEIGHBOURS) if spread.ndim == 1 and spread.size > _NEIGHBOURS else spread
             root = np.sqrt(np.maximum(size, 1.0))
             least = np.maximum(np.median(spread), np.median(spread / root) * root) if spread.ndim else 0.0
             self._allowed[key] = _SPREADS * np.maximum(spread, least) + _ROUNDING * size
