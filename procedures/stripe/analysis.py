@@ -138,6 +138,10 @@ def _is(stages: NDArray[Any], kind: str) -> NDArray[np.bool_]:
 def _result(fluence: float, found: VSLAnalysis) -> dict[str, Any]:
     result: dict[str, Any] = {
         "gain": found.gain.as_dict() if found.gain is not None else _nothing(),
+    }
+    if found.gain is None:
+        return result
+    result |= {
         "pump_fluence": {"value": fluence, "unit": "uJ/cm^2"},
         "peak": {"value": found.band.centre_nm, "unit": "nm"},
     }
