@@ -67,6 +67,10 @@ def _floored(x: Array, theta: Array) -> Array:
     return floor + (1.0 - floor) * _exponential(x, theta)
 
 
+def _down_to_floor(x: Array, theta: Array) -> Array:
+    return np.maximum(_part(theta, 1), _exponential(x, theta))
+
+
 def _power(x: Array, log_scale: Array, exponent: Array) -> Array:
     """Return (x/scale)^exponent, 0 at x = 0, without overflow."""
     with np.errstate(divide="ignore"):
@@ -118,6 +122,16 @@ FLOORED = Law(
     (tuple(np.linspace(0.1, 0.8, 12)), (0.03, 0.3, 0.6, 0.9)),
     lambda p: (float(np.exp(p[0])), float(p[1])),
 )
+DOWN_TO_FLOOR = Law(
+    "exponential_down_to_floor",
+    "max[c, exp(-x/tau)]",
+    ("tau", "c"),
+    (True, False),
+    _down_to_floor,
+    lambda a, b: (_scales(a, b), (0.0, 0.98)),
+    (tuple(np.linspace(0.1, 0.8, 12)), (0.003, 0.03, 0.1, 0.3, 0.6, 0.9)),
+    lambda p: (float(np.exp(p[0])), float(p[1])),
+)
 STRETCHED = Law(
     "stretched",
     "exp[-(x/tau)^b]",
@@ -164,6 +178,7 @@ LAWS: tuple[Law, ...] = (
     CONSTANT,
     EXPONENTIAL,
     FLOORED,
+    DOWN_TO_FLOOR,
     STRETCHED,
     BI_EXPONENTIAL,
     RISE_AND_FALL,

@@ -33,6 +33,9 @@ NONE_OF_THE_LAWS = "none of the laws"
 _SMOOTH_MISFIT = 4.0
 """A law is refused if the misfit of neighbouring points is this many standard deviations too much in common."""
 _LEAST_ERRATIC = 0.2
+_FAR_OFF = 25.0
+"""chi2/dof from which on noise that repeated reads do not show is no longer believed without looking like noise."""
+_LEAST_ERRATIC_FAR_OFF = 0.6
 _OPEN_CHOICE = 6.0
 """Laws whose BIC is within this of the best stay in the intervals with their weight: beyond, it is below 5 %."""
 _WEAK_CHOICE = 2.0
@@ -224,6 +227,8 @@ def _leaves_a_smooth_misfit(fit: LawFit) -> bool:
     residual, sigma = fit.residuals()
     order = np.argsort(fit.data.clock, kind="stable")
     share = erratic_share(fit.data.clock[order], residual[order], sigma[order])
+    if fit.data.scale_known and fit.chi2 / max(fit.dof, 1) > _FAR_OFF and share < _LEAST_ERRATIC_FAR_OFF:
+        return True
     return share < max(1.0 - _SMOOTH_MISFIT / float(np.sqrt(residual.size)), _LEAST_ERRATIC)
 
 

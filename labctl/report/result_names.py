@@ -70,6 +70,7 @@ _OF_PROCEDURES = {("temperature-series", "quench"): "Thermal quench, coldest to 
 """Names that mean something else in one procedure."""
 LAW_NAMES = {
     "exponential_floor": "exponential with a floor",
+    "exponential_down_to_floor": "exponential down to a floor",
     "bi_exponential": "two exponentials",
     "rise_and_fall": "rise and fall",
     "consecutive": "consecutive reactions",

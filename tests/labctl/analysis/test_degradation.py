@@ -23,6 +23,7 @@ THETA = {
     "constant": [],
     "exponential": [np.log(30)],
     "exponential_floor": [np.log(20), 0.3],
+    "exponential_down_to_floor": [np.log(20), 0.1],
     "stretched": [np.log(36.35), 0.47],
     "bi_exponential": [np.log(4), np.log(20), 0.4],
     "rise_and_fall": [0.25, np.log(5), np.log(16), 2.5],
@@ -138,6 +139,26 @@ def test_noise_alone_is_not_a_reason_against_the_laws():
         reads = reads_of(lambda t: np.exp(-t / 200), clock, seed, noise=0.03, reference=np.ones(95))
         refused += analyse_stability(reads).law == "none of the laws"
     assert refused == 0
+
+
+@pytest.mark.parametrize(
+    ("departure", "refused"),
+    [
+        # Of one sign for some reads on end, five times what the repeated reads scatter and more.
+        (np.repeat([0.0, 0.06, -0.09, 0.05, -0.03], [3, 5, 5, 3, 3]), True),
+        # From one read to the next, as where a sample is put back differently each time.
+        (0.05 * np.resize([1.0, -1.0, -0.6, 1.2, 0.3, -1.1], 19), False),
+    ],
+)
+def test_a_law_far_off_is_refused_unless_its_misfit_looks_like_noise(departure, refused):
+    cycles = 3
+    clock = np.repeat(CLOCK, cycles)
+    reads = reads_of(lambda t: np.exp(-t / 200), clock, 0, noise=0.002, point=np.repeat(np.arange(19), cycles))
+    lamp = np.ones(clock.size)
+    apart = replace(reads, signal=reads.signal * np.repeat(np.exp(departure), cycles))
+    result = analyse_stability(replace(apart, reference=lamp, reference_time_s=reads.time_s))
+    assert result.chi2 / result.dof > 25
+    assert (result.law == "none of the laws") is refused
 
 
 def test_thousands_of_reads_are_condensed_and_say_the_same():
