@@ -201,6 +201,7 @@ def test_malformed_input_says_what_does_not_fit(p2: Film) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize(("name", "each", "median"), [("p0", 12.0, 5.0), ("p2", 18.0, 18.0)])
 def test_gain_of_the_shipped_samples_at_many_seeds(
     name: str, each: float, median: float, request: pytest.FixtureRequest

@@ -125,6 +125,7 @@ def test_small_signal_is_flagged_when_it_is_wrong_and_trusted_when_it_holds() ->
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_small_signal_that_holds_is_trusted_at_most_seeds() -> None:
     plain = [small_signal_fits(fit_gain(*stripes(seed, gl=6.0)), GainPrior(0.0, 3e-4))[0] for seed in range(16)]
     # Chance makes a richer model look better now and then: BIC allows for one in eight.
@@ -169,6 +170,7 @@ CASES = {
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("name", CASES)
 def test_bias_and_coverage(name: str) -> None:
     case, bias = CASES[name]

@@ -116,6 +116,7 @@ def test_spots_that_end_early_are_told() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("case", [P0, P2])
 def test_bias_and_coverage(case: tuple[float, float, float, float]) -> None:
     found = [analysed(measured(seed, case), case[1]) for seed in range(40)]
