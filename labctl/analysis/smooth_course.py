@@ -44,6 +44,11 @@ class SmoothCourse:
         """Get the last clock reading; beyond it the curve says nothing."""
         return float(self.clock.max())
 
+    @property
+    def start(self) -> float:
+        """Get the curve at clock 0 in units of ``intensity``; `values` is in units of it."""
+        return float(self._mean(np.zeros(1))[0])
+
     def values(self, clock: Array) -> Array:
         """Return I/I(0) at ``clock``, same shape."""
         mean = self._mean(np.append(np.asarray(clock, dtype=float).ravel(), 0.0))

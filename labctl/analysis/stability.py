@@ -25,6 +25,7 @@ from labctl.analysis.lifetime_rules import (
 )
 from labctl.analysis.misfit import erratic_share
 from labctl.analysis.smooth_course import SmoothCourse, fit_smooth_course
+from labctl.analysis.stability_course import DrawnCurve, DrawnPoints, drawn_curve, drawn_points
 from labctl.analysis.stability_reads import LAMP_DRIFT, StabilityPoints, StabilityReads, normalise
 
 Array = NDArray[np.float64]
@@ -65,7 +66,7 @@ class StabilityAnalysis:
     ``law`` is "none of the laws" if each leaves a smooth misfit; the curve is then a smoothed one and ``parameters`` is
     empty. ``end`` is I/I(0) at the last clock reading. ``quench`` is the reversible thermal quench factor, None without
     both hot and cold reads. ``chi2`` and ``dof`` are those of the best law; ``error_scale`` is the factor by which
-    the errors of the points were widened to match their scatter.
+    the errors of the points were widened to match their scatter. ``drawn`` and ``drawn_curve`` are for a figure.
     """
 
     law: str
@@ -80,6 +81,8 @@ class StabilityAnalysis:
     quench: Estimate | None
     points: StabilityPoints
     course: LawFit | SmoothCourse
+    drawn: DrawnPoints
+    drawn_curve: DrawnCurve
     laws: tuple[dict[str, Any], ...]
     chi2: float
     error_scale: float
@@ -111,6 +114,8 @@ class StabilityAnalysis:
             "quench": None if self.quench is None else self.quench.as_dict(),
             "clock_unit": self.clock_unit,
             "clock_range": [float(self.points.clock.min()), float(self.points.clock.max())],
+            "points": self.drawn.as_dict(),
+            "curve": self.drawn_curve.as_dict(),
             "laws": list(self.laws),
             "chi2": self.chi2,
             "error_scale": self.error_scale,
@@ -183,6 +188,8 @@ def analyse_stability(
         quench=quench,
         points=points,
         course=course,
+        drawn=drawn_points(points, _start(course, best), spread),
+        drawn_curve=drawn_curve(course, close, _weights(close), data.span, None if moved is None else moved.values),
         laws=tuple(comparison(fits)),
         chi2=best.chi2,
         error_scale=spread,
@@ -221,6 +228,11 @@ def _cold(points: StabilityPoints, fit: LawFit) -> Array:
     """Return I/I(0) with the thermal quench of hot points taken out and the fitted start as 1."""
     amplitudes = fit.data.groups @ fit.amplitudes
     return points.intensity / amplitudes
+
+
+def _start(course: LawFit | SmoothCourse, fit: LawFit) -> float:
+    """Return the fitted start of the cold sample, in units of the mean of the baseline."""
+    return float(fit.amplitudes[0]) * (course.start if isinstance(course, SmoothCourse) else 1.0)
 
 
 def _leaves_a_smooth_misfit(fit: LawFit) -> bool:

@@ -171,7 +171,7 @@ def normalise(
     else:
         own = reads.signal_error[good] / reads.signal[good] * q / start
     drift = _drift(when, lamp_drift) if lamp is None else lamp.covariance
-    if lamp is None:
+    if lamp is None and not divide_by_pump:
         warnings.append(
             "no reference: the lamp's drift is in the curve; errors include a drift of"
             f" {100 * lamp_drift:.0f} % over the run"

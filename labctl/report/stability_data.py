@@ -165,15 +165,22 @@ def course_of(data: Mapping[str, Any]) -> Mapping[str, Any]:
 def read_points(run: Run, reads: Reads, data: Mapping[str, Any]) -> Points:
     """Get the points: as the analysis normalised them where they are stored, else as they were read."""
     course = course_of(data)
-    stored = course.get("points")
-    if isinstance(stored, Mapping):
-        found = [floats(stored.get(name)) for name in ("clock", "intensity", "error", "hot", "baseline")]
-        columns = [values for values in found if values is not None]
-        if len(columns) == len(found) and len({len(values) for values in columns}) == 1:
-            clock, intensity, error, hot, baseline = columns
-            return Points(clock, intensity, error, hot > 0, baseline > 0)
+    if (stored := _stored_points(course)) is not None:
+        return stored
     clock = np.where(reads.baseline, 0.0, clock_of(run, reads, data))
     return _scaled(clock, reads.intensity, reads.error, reads, course)
+
+
+def _stored_points(course: Mapping[str, Any]) -> Points | None:
+    stored = course.get("points")
+    if not isinstance(stored, Mapping):
+        return None
+    found = [floats(stored.get(name)) for name in ("clock", "intensity", "error", "hot", "baseline")]
+    columns = [values for values in found if values is not None]
+    if len(columns) != len(found) or len({len(values) for values in columns}) != 1:
+        return None
+    clock, intensity, error, hot, baseline = columns
+    return Points(clock, intensity, error, hot > 0, baseline > 0)
 
 
 def read_second(run: Run, reads: Reads, data: Mapping[str, Any]) -> tuple[Points, Mapping[str, Any]] | None:
@@ -182,6 +189,8 @@ def read_second(run: Run, reads: Reads, data: Mapping[str, Any]) -> tuple[Points
         return None
     found = data.get("second_band")
     course = found if isinstance(found, Mapping) else {}
+    if (stored := _stored_points(course)) is not None:
+        return stored, course
     clock = np.where(reads.baseline, 0.0, clock_of(run, reads, data))
     return _scaled(clock, reads.second, reads.second_error, reads, course), course
 

@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import binomtest
 
 from labctl.analysis.stability import NONE_OF_THE_LAWS, analyse_stability
-from labctl.analysis.stability_reads import StabilityReads
+from labctl.analysis.stability_course import MOST_DRAWN, drawn_points
+from labctl.analysis.stability_reads import StabilityReads, normalise
 from labctl.analysis.stress_clock import thermal_equivalent_time
 
 DOSE_PER_H = 75e-3 * 3600
@@ -227,6 +228,46 @@ def test_without_a_reference_it_says_so_and_the_errors_are_wider():
     result, bare = analyse(case, 0), analyse(case, 0, reference=False)
     assert any("no reference" in warning for warning in bare.warnings)
     assert bare.end.sd > 2 * result.end.sd
+
+
+def test_no_drift_is_left_to_warn_of_where_the_pump_is_divided_out():
+    clock = np.concatenate([np.zeros(3), np.arange(1.0, 20.0)])
+    pump = 1 + 0.1 * np.sin(clock)
+    reads = StabilityReads.of(clock, pump * np.exp(-clock / 30), signal_error=0.01 * pump, pump_energy=pump)
+    assert not any("drift" in text for text in normalise(reads, divide_by_pump=True).warnings)
+    assert any("drift" in text for text in normalise(reads).warnings)
+
+
+@pytest.mark.parametrize("name", ["heat, CdSe/CdS", "ASE"])
+def test_what_is_drawn_fits_the_points_and_is_little(name):
+    case = CASES[name]
+    result = analyse(case, 0)
+    points, curve = result.as_dict()["points"], result.as_dict()["curve"]
+    assert {len(column) for column in points.values()} == {result.points.clock.size}
+    assert len(curve["clock"]) <= MOST_DRAWN and curve["clock"][0] == 0 and curve["clock"][-1] == max(case.clock)
+    assert curve["intensity"][0] == pytest.approx(1.0, abs=1e-6)
+    factor = np.where(points["hot"], 1.0 if result.quench is None else result.quench.value, 1.0)
+    fitted = factor * np.interp(points["clock"], curve["clock"], curve["intensity"])
+    off = (np.array(points["intensity"]) - fitted) / np.array(points["error"])
+    assert abs(off.mean()) < 1.0 and np.abs(off).max() < 4.5
+    # The band at the end is the interval that is quoted there.
+    assert curve["low95"][-1] == pytest.approx(result.end.ci95[0], abs=0.25 * result.end.sd)
+    assert curve["high95"][-1] == pytest.approx(result.end.ci95[1], abs=0.25 * result.end.sd)
+
+
+def test_what_is_drawn_of_a_long_run_are_means():
+    clock = np.concatenate([np.zeros(20), np.linspace(0.1, 100, 980)])
+    level, lamp = np.exp(-clock / 200), np.ones(clock.size)
+    noise = np.random.default_rng(0).normal(0, 0.01, clock.size)
+    reads = StabilityReads.of(
+        clock, level * (1 + noise), signal_error=0.01 * level, reference=lamp, reference_error=1e-6 * lamp
+    )
+    points = drawn_points(normalise(reads), 1.25, 2.0)
+    assert 150 < points.clock.size <= MOST_DRAWN and 0 < points.baseline.sum() < 20
+    late = points.clock > 0
+    assert points.intensity[late] == pytest.approx(np.exp(-points.clock[late] / 200) / 1.25, rel=0.03)
+    # Five or six reads in a mean.
+    assert points.error[late] == pytest.approx(2 * np.sqrt(1 / 5) * 0.01 * points.intensity[late], rel=0.15)
 
 
 def test_a_lamp_dip_is_not_a_loss():

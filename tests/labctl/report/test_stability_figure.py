@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from labctl.analysis.stability import StabilityAnalysis, analyse_stability
+from labctl.analysis.stability import analyse_stability
 from labctl.analysis.stability_reads import StabilityReads
 from labctl.analysis.temperature_line import analyse_temperature_series
 from labctl.report import style
@@ -121,7 +121,7 @@ def _append(journal: Journal, stream: str, number: int, row: dict[str, Any], bri
 
 
 def analysed(course: Course, unit: str = "h", scale: float = 1 / 60, *, stored: bool = False) -> dict[str, Any]:
-    """What the analysis stores; ``stored`` adds points and curve."""
+    """What the analysis stores; ``stored``: with points and curve."""
     rng = np.random.default_rng(1)
     clock = np.array([0.0] * course.baseline + [scale * t for t in course.times_min])
     left = np.array([1.0] * course.baseline + [course.left(t) for t in course.times_min])
@@ -129,29 +129,8 @@ def analysed(course: Course, unit: str = "h", scale: float = 1 / 60, *, stored: 
     baseline = np.arange(clock.size) < course.baseline
     reads = StabilityReads.of(clock, ratio, signal_error=0.01 * ratio, baseline=baseline, clock_unit=unit)
     found = analyse_stability(reads, at=(float(clock[-1]),), lamp_drift=0.001)
-    told = found.as_dict() | (drawable(found) if stored else {})
+    told = {name: value for name, value in found.as_dict().items() if stored or name not in ("points", "curve")}
     return {"result": {"remaining": found.end.as_dict()}, "course": told, "warnings": list(found.warnings)}
-
-
-def drawable(found: StabilityAnalysis) -> dict[str, Any]:
-    """The points and the curve of a course as the figure reads them."""
-    points, grid = found.points, np.linspace(0.0, float(found.points.clock.max()), 50)
-    curve, error = found.curve(grid), found.course.errors(grid)
-    return {
-        "points": {
-            "clock": points.clock.tolist(),
-            "intensity": points.intensity.tolist(),
-            "error": points.error.tolist(),
-            "hot": points.hot.tolist(),
-            "baseline": points.baseline.tolist(),
-        },
-        "curve": {
-            "clock": grid.tolist(),
-            "intensity": curve.tolist(),
-            "low95": (curve - 1.96 * error).tolist(),
-            "high95": (curve + 1.96 * error).tolist(),
-        },
-    }
 
 
 @pytest.fixture
