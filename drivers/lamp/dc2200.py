@@ -130,6 +130,14 @@ class DC2200(Instrument):
     def start_up(self) -> None:
         """Switch the lamp off in whatever state it was left, and see what speaks; sets nothing else."""
         with self.adapter.exclusive():
+            self.take_up()
+            self.switch_off()
+            if (tripped := self.tripped) != "nothing":
+                log.warning("%s: %s is tripped; the lamp will not go on", self.name, tripped)
+
+    def take_up(self) -> None:
+        """Get in step after a new connection, and see what speaks; a lamp that shines shines on."""
+        with self.adapter.exclusive():
             for error in self._line.synchronise():
                 log.warning("%s had an old error in its queue: %s", self.name, error)
             identity = self.identify()
@@ -138,9 +146,6 @@ class DC2200(Instrument):
                     f"{identity.vendor} {identity.model} is no DC2200",
                     todo="check `resource` of the lamp in the bench file",
                 )
-            self.switch_off()
-            if (tripped := self.tripped) != "nothing":
-                log.warning("%s: %s is tripped; the lamp will not go on", self.name, tripped)
 
     def identify(self) -> Identity:
         """Get vendor, model, serial number and firmware; raises InstrumentError when `*IDN?` has another form."""

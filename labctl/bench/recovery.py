@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import InstrumentError, LabctlError
@@ -55,6 +56,8 @@ class Recovery:
     def revive(self, role: str) -> None:
         """Make the connection of an instrument anew and start it again; raises InstrumentError.
 
+        What has a ``take_up`` is not started but taken up as it stands: a lamp that stresses a sample for weeks must
+        not go out because its cable was loose.
         A vendor library gets a process of its own anew: after a call that did not come back there is none.
         """
         instrument: Any = self._bench.instruments[role]
@@ -64,7 +67,7 @@ class Recovery:
                 log.warning("%s: no new connection, and the old one may still do: %s", role, reason)
         else:
             instrument = self._bench.reopen(role)
-        self._start(role, instrument)
+        self._start(role, instrument, anew=getattr(instrument, "take_up", None))
 
     def rest(self) -> None:
         """Bring every instrument into its safe state, all connections left open.
@@ -85,9 +88,9 @@ class Recovery:
         for role, instrument in list(self._bench.instruments.items()):
             self._start(role, instrument)
 
-    def _start(self, role: str, instrument: Any) -> None:
+    def _start(self, role: str, instrument: Any, anew: Callable[[], None] | None = None) -> None:
         """Start an instrument; the attenuator, which passes all angles on its way home, only in the dark."""
-        start_up = getattr(instrument, "start_up", None)
+        start_up = anew or getattr(instrument, "start_up", None)
         if start_up is None:
             return
         if role == _TURNS_UP_THE_LIGHT:

@@ -41,9 +41,21 @@ class LampStress:
         if lamp.is_on:
             return
         lamp.prepare()
+        if self.last_mw_cm2 > 0:
+            self._say_that_it_went_out(lamp)
         self._keep(0.0)
         lamp.switch_on()
         self.read()
+
+    def _say_that_it_went_out(self, lamp: StressLamp) -> None:
+        """Nobody knows when: the dose counts half the time, which errs by as much either way."""
+        before_s, before_mw_cm2 = self._last or (self._clock.now(), 0.0)
+        dark_s = self._clock.now() - before_s
+        error_j_cm2 = 0.5e-3 * before_mw_cm2 * dark_s
+        lamp.warnings.append(
+            f"the lamp was found off, up to {dark_s:.0f} s after it shone with {before_mw_cm2:.3g} mW/cm^2, and was lit"
+            f" again: the dose counts half of that time and may be wrong by {error_j_cm2:.3g} J/cm^2"
+        )
 
     def switch_off(self) -> None:
         """Put the lamp out, if it is on; with its last irradiance kept."""

@@ -40,6 +40,11 @@ class LitProcedure(StabilityProcedure):
         share = len(reads_s) / len(due)
         return replace(stage, dose_j_cm2=stage.dose_j_cm2 * share, open_s=stage.open_s * share)
 
+    def prepare(self, bench: Bench) -> None:
+        """As for all reads; a lamp meter that was connected anew is told its wavelength again. The lamp stays as is."""
+        super().prepare(bench)
+        bench.stress_lamp.prepare()
+
     def begin(self, bench: Bench) -> None:
         """Nothing has been measured yet; the lamp is off."""
         super().begin(bench)
