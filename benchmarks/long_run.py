@@ -247,18 +247,19 @@ class Broken:
     report: dict[str, Any] = field(default_factory=dict)
 
 
-Rows = dict[tuple[str, int], tuple[float, ...]]
+Rows = dict[tuple[str, int, int], tuple[float, ...]]
 
 
 def rows_of(path: Path | str) -> Rows:
-    """Get the numbers of all rows by stream and point."""
+    """Get the numbers of all rows by stream, point and attempt."""
     found: Rows = {}
     with open_run(path) as run:
         for stream in run.streams:
             columns = run.columns(stream)
             numeric = [values for name, values in columns.items() if values.dtype.kind in "fiub" and name != "attempt"]
-            for number, point in enumerate(run.column("point", stream)):
-                found[stream, int(point)] = tuple(float(values[number]) for values in numeric)
+            keys = zip(run.column("point", stream), run.column("attempt", stream), strict=True)
+            for number, (point, attempt) in enumerate(keys):
+                found[stream, int(point), int(attempt)] = tuple(float(values[number]) for values in numeric)
     return found
 
 

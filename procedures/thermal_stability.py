@@ -94,6 +94,11 @@ class ThermalStability(StabilityProcedure):
             before_c = self._heat.read()
         return self.read(point, after=lambda: self._temperatures(before_c, point), log=self._heat.take_log)
 
+    def take_up(self, point: Point) -> None:
+        """Heat again, if the run broke off while it was hot."""
+        if point.stage == HOT:
+            self.bench.thermostat.begin(self.temperature)
+
     def _temperatures(self, before_c: float, point: Point) -> dict[str, Any]:
         columns = {"temperature_c": 0.5 * (before_c + self._heat.read())}
         return {**columns, "pressure_mbar": self._heat.pressure_mbar()} if point.stage == HOT else columns

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from labctl.clock import Clock
-from labctl.errors import Aborted, InputError, LeftIdle
+from labctl.errors import Aborted, InputError, InstrumentError, LeftIdle
 from labctl.run.attempts import Attempts
 from labctl.run.conduct import Conduct
 from labctl.run.contracts import Announcer, Observer, RowStore
@@ -87,6 +87,7 @@ class PointLoop:
         self._attempts = Attempts(self, self.conduct)
         self._pauses = Pauses(self, self.conduct)
         self._reference: Acknowledged | None = None
+        self._is_taken_up = earlier is None
         # A run that left the bench of its own accord knows what became of laser and sample meanwhile: nothing else.
         self._has_reference = earlier is None or earlier.status == "waiting"
 
@@ -137,6 +138,7 @@ class PointLoop:
                 return points
             self.stop_if_asked(points[position])
             self._pauses.attend(points[position])
+            self._take_up(points[position])
             due_s = points[position].due_s
             if due_s is None or due_s <= self.now_s:
                 return points
@@ -145,6 +147,19 @@ class PointLoop:
             look_s = _VIRTUAL_LOOK_S if unwatched else _LOOK_S
             self.observer.expect(_LOOK_S * _PATIENCE_FACTOR + _PATIENCE_S)
             self.clock.wait(self.stop, min(due_s - self.now_s, look_s))
+
+    def _take_up(self, point: Point) -> None:
+        """Have what goes on between points brought back, once; where that fails, the next point will try again."""
+        if self._is_taken_up:
+            return
+        self._is_taken_up = True
+        self.expect_revival()
+        try:
+            self.procedure.take_up(point)
+        except InstrumentError as error:
+            data = {"error": error.as_dict(), "role": error.role, "point": point.index, "stage": point.stage}
+            self.notice("incident", {**data, "attempt": 0, "action": "left to the next point"})
+            self.set_up_first()
 
     def _leave_if_idle(self, idle_s: float, point: Point) -> None:
         """Raise LeftIdle where a run is to leave the bench to others rather than wait for so long."""

@@ -193,6 +193,15 @@ class SweepProcedure(Procedure):
     def acknowledge(self, entry: Acknowledged) -> None:
         """Take note of a point that is on the disk, e.g. for auto-exposure; must not touch instruments."""
 
+    def take_up(self, point: Point) -> None:
+        """Bring back what goes on between the points, before the next one of a resumed run is waited for.
+
+        A death has made the bench safe: a lamp or a heater that is to work for weeks is off, and the next point may be
+        due in hours. By default nothing goes on between points.
+
+        :param point: The next one.
+        """
+
     def recall(self, entry: Acknowledged, arrays: Mapping[str, NDArray[Any]]) -> None:
         """Take note of a point of the earlier part of a resumed run; must leave what measuring it would have left."""
         self.acknowledge(entry)

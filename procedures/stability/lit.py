@@ -50,6 +50,11 @@ class LitProcedure(StabilityProcedure):
         super().begin(bench)
         self.lamp = LampStress(lambda: self.bench.stress_lamp, bench.clock)
 
+    def take_up(self, point: Point) -> None:
+        """Light the lamp again that was put out when the run broke off."""
+        if point.stage in self.STRESS_STAGES and self.memory.stress_began_unix_s:
+            self.lamp.switch_on()
+
     def measure_lit(self, point: Point) -> Record:
         """Measure a point under the lamp, which is lit if it is not on."""
         began_unix_s = self.stress_began_unix_s(point)
