@@ -105,7 +105,7 @@ class CavitySample:
 
     def brightness(self, state: SampleState) -> float:
         """Get what all stresses have left of the emitters, and laser pulses of the light."""
-        return wear(self.truth, state) * left_by_shots(self.truth.shots, state.shots)
+        return wear(self.truth, state) * left_by_shots(self.truth.shots, state)
 
     def mode_spectrum(self, wavelength_nm: ArrayLike) -> np.ndarray:
         """Get the lines of all modes together, per nm, of area 1."""
@@ -129,7 +129,7 @@ class CavitySample:
         lasing = truth.beta * mode_photons(pump, truth.beta) * self.mode_spectrum(wavelength_nm)
         pl = split_gaussian(wavelength_nm, truth.lambda_pl_nm, truth.fwhm_pl_nm, truth.asymmetry_pl)
         light = truth.mode_photons * (lasing + truth.background * pump * pl)
-        left = left_by_shots(truth.shots, state.shots) * thermal_yield(truth.temperature, state.temperature_c)
+        left = left_by_shots(truth.shots, state) * thermal_yield(truth.temperature, state.temperature_c)
         return light if left == 1.0 else light * left
 
     def stripe_spectrum(

@@ -63,10 +63,14 @@ class ShotsTruth(Truth):
 
     It acts on the emitted light, as a run at one pump shows it, and leaves the gain alone.
 
+    n counts pulses, or where the law states a fluence, pulses of that fluence: weaker ones wear in proportion.
+
+    :param fluence_uj_cm2: Fluence of the pulses that n counts, uJ/cm2; 0: every pulse counts.
     :param loss_per_shot: Loss, per pulse. :param dip: Depth of a dip. :param dip_shots: n_dip.
     :param rise: Height of the rise that follows. :param rise_shots: n_rise. :param rise_width_shots: Its width.
     """
 
+    fluence_uj_cm2: NotNegative = 0.0
     loss_per_shot: NotNegative = 0.0
     dip: Fraction = 0.0
     dip_shots: Positive = 1.0
@@ -179,9 +183,12 @@ def left_by_water(law: WaterTruth | None, water_h: float) -> float:
     return 1.0 if law is None else max(law.floor, float(np.exp(-((water_h / law.tau_h) ** law.stretch))))
 
 
-def left_by_shots(law: ShotsTruth | None, shots: float) -> float:
+def left_by_shots(law: ShotsTruth | None, state: SampleState) -> float:
     """Get what laser pulses have made of the emitted light."""
-    if law is None or not shots:
+    if law is None:
+        return 1.0
+    shots = state.accumulated_fluence_uj_cm2 / law.fluence_uj_cm2 if law.fluence_uj_cm2 else state.shots
+    if not shots:
         return 1.0
 
     def step(n: float) -> float:

@@ -179,7 +179,7 @@ class EnsembleSample:
 
     def brightness(self, state: SampleState) -> float:
         """Get what all stresses have left of the emission at room temperature; UV light may brighten it."""
-        return wear(self.truth, state) * left_by_shots(self.truth.shots, state.shots)
+        return wear(self.truth, state) * left_by_shots(self.truth.shots, state)
 
     def modal_gain_cm1(self, wavelength_nm: ArrayLike, n: ArrayLike, state: SampleState = FRESH) -> np.ndarray:
         """Net modal gain, 1/cm; negative is loss.
@@ -274,12 +274,12 @@ class EnsembleSample:
         """What leaves the edge: with the second band, and as laser pulses have left it."""
         band = self.truth.second_band
         if self.truth.shots is not None:
-            light = light * left_by_shots(self.truth.shots, state.shots)
+            light = light * left_by_shots(self.truth.shots, state)
         if band is None:
             return light
         n = self.excitons(fluence_uj_cm2)[..., None]
         three_or_more = 1.0 - np.exp(-n) * (1.0 + n + 0.5 * n * n)
-        photons = band.share * three_or_more * wear(self.truth, state) * left_by_shots(band.shots, state.shots)
+        photons = band.share * three_or_more * wear(self.truth, state) * left_by_shots(band.shots, state)
         return light + photons * length_cm * split_gaussian(wavelength_nm, band.lambda_nm, band.fwhm_nm, 1.0)
 
     def _gain_line(self, wavelength_nm: ArrayLike) -> np.ndarray:
