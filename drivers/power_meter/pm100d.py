@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _AUTO_RANGE = "SENS:POW:RANG:AUTO"
 _READ = "MEAS:POW?"
 _READINGS = 3
+_LIGHT_W = 1e-5
+"""Light flickers in the last digit; in the dark a meter may well show the same number again."""
 
 
 class PM100DPower(PM100):
@@ -95,7 +97,13 @@ class PM100DPower(PM100):
             raise self._line.error("the power exceeds the range of the head", todo="attenuate, or choose another head")
         if len({len(match[2]) for reply in replies if (match := NUMBER.fullmatch(reply))}) > 1:
             raise self._line.error(f"readings differ in their number of digits, a byte was lost: {', '.join(replies)}")
-        return median(readings)
+        found = median(readings)
+        if abs(found) > _LIGHT_W and len(set(replies)) == 1:
+            raise self._line.error(
+                f"{_READINGS} readings are the same to the last digit: the meter does not measure anew",
+                todo="look at the meter: hold or a message on its display; switch it off and on",
+            )
+        return found
 
     def make_safe(self) -> Sequence[SafeStep]:
         """Report the state: the meter itself endangers nothing."""

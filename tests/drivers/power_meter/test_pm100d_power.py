@@ -83,6 +83,14 @@ def test_the_power_is_that_of_the_lamp(stand, clock) -> None:
     assert abs(meter.power_w) < 1e-8
 
 
+def test_a_meter_that_shows_the_same_number_again_and_again_is_an_error_with_light(stand) -> None:
+    _, wire, meter = stand()
+    assert meter.power_w > 0.01
+    wire.emulator.stuck = True
+    with pytest.raises(InstrumentError, match="does not measure anew"):
+        _ = meter.power_w
+
+
 def test_averaging_makes_the_noise_smaller_and_takes_time(stand, clock) -> None:
     spreads = {}
     for averages in (1, 100):
