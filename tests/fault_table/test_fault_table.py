@@ -11,9 +11,21 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-BUDGET_S = {"fluence-sweep": 1200, "attenuator-calibration": 360, "vsl-scan": 360, "thermal-stability": 360}
+BUDGET_S = {
+    "fluence-sweep": 1200,
+    "attenuator-calibration": 360,
+    "vsl-scan": 360,
+    "thermal-stability": 360,
+    "uv-stability": 360,
+}
 """Processor time: 10 minutes on two cores, however busy the machine is; 3 minutes for every later procedure."""
-REPLAYS = {"fluence-sweep": 8.0, "attenuator-calibration": 8.0 / 3, "vsl-scan": 0.5, "thermal-stability": 0.5}
+REPLAYS = {
+    "fluence-sweep": 8.0,
+    "attenuator-calibration": 8.0 / 3,
+    "vsl-scan": 0.5,
+    "thermal-stability": 0.5,
+    "uv-stability": 0.5,
+}
 """Replays for each transaction of the short run, at least; where other tables hold most of the instruments, fewer."""
 _HANG_S = 3000
 
