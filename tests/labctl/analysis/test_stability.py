@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from labctl.analysis.stability_course import MOST_DRAWN, drawn_points
 from labctl.analysis.stability_reads import StabilityReads, normalise
 from labctl.analysis.stress_clock import thermal_equivalent_time
 
+SEEDS = 12 * int(os.environ.get("LABCTL_SEEDS", "2"))
+"""Made-up runs per case: a dozen for each seed of a whole simulated run."""
 DOSE_PER_H = 75e-3 * 3600
 
 
@@ -180,54 +184,51 @@ def check(case, result, seed):
     json.dumps(result.as_dict(), allow_nan=False)
 
 
-@pytest.mark.parametrize("name", CASES)
+@cache
+def analysed(name, seed):
+    return analyse(CASES[name], seed)
+
+
+@pytest.mark.parametrize("name", ["heat, CdSe/CdS", "373 K, CsPbBr3, floor", "UV, CdSe/CdS", "water, /ZnS", "ASE"])
 def test_the_values_of_the_papers_come_back(name):
-    check(CASES[name], analyse(CASES[name], 0), 0)
+    check(CASES[name], analysed(name, 0), 0)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", CASES)
-def test_they_come_back_in_every_one_of_forty_seeds(name):
+def test_values_and_lifetimes_over_seeds(name):
+    """Each seed within the tolerances, the right law in most, T80 without bias, intervals that cover."""
     case = CASES[name]
-    results = [analyse(case, seed) for seed in range(40)]
+    results = [analyse(case, seed) for seed in range(SEEDS)]
     for seed, result in enumerate(results):
         check(case, result, seed)
     right = sum(result.law in case.law for result in results)
-    print(f"{name}: {right} of 40 {case.law}")
-    assert right >= 32
+    print(f"{name}: {right} of {SEEDS} {case.law}")
+    assert right >= 0.8 * SEEDS
     if case.quench is not None and "CsPbBr3" not in name:
         assert max(abs(result.quench.value - case.quench) for result in results) < 0.03
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in CASES if true_t80(CASES[name]) is not None])
-def test_bias_scatter_and_coverage_of_t80(name):
-    case, truth, seeds = CASES[name], true_t80(CASES[name]), 200
-    lives = [analyse(case, seed).t80 for seed in range(seeds)]
-    ratio = np.array([life.estimate.value for life in lives]) / truth
-    covered = sum(life.estimate.ci95[0] <= truth <= life.estimate.ci95[1] for life in lives)
-    print(f"{name}: bias {ratio.mean() - 1:+.1%} sd {ratio.std():.1%} cover {covered / seeds:.3f}")
-    assert abs(ratio.mean() - 1) < 0.02 and ratio.std() <= 0.08
-    assert binomtest(covered, seeds, 0.9, alternative="less").pvalue > 0.01
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
-def test_coverage_of_values(name):
-    case, seeds = CASES[name], 100
-    results = [analyse(case, seed) for seed in range(seeds)]
     for k, clock in enumerate(case.tolerances):
-        truth = float(case.truth(clock))
-        covered = sum(r.values[k].intensity.ci95[0] <= truth <= r.values[k].intensity.ci95[1] for r in results)
-        print(f"{name} at {clock:g}: cover {covered / seeds:.2f}")
-        assert binomtest(covered, seeds, 0.9, alternative="less").pvalue > 0.01
+        covers(f"{name} at {clock:g}", [result.values[k].intensity for result in results], float(case.truth(clock)))
+    if (truth := true_t80(case)) is not None:
+        lives = [result.t80.estimate for result in results]
+        ratio = np.array([life.value for life in lives]) / truth
+        print(f"{name}: T80 bias {ratio.mean() - 1:+.1%} sd {ratio.std():.1%}")
+        assert abs(ratio.mean() - 1) < 0.02 + 2 * ratio.std() / np.sqrt(SEEDS) and ratio.std() <= 0.08
+        covers(f"{name}, T80", lives, truth)
+
+
+def covers(what, estimates, truth):
+    covered = sum(estimate.ci95[0] <= truth <= estimate.ci95[1] for estimate in estimates)
+    print(f"{what}: covers {covered / len(estimates):.2f}")
+    assert binomtest(covered, len(estimates), 0.9, alternative="less").pvalue > 0.01
 
 
 def test_without_a_reference_it_says_so_and_the_errors_are_wider():
     case = CASES["heat, @ZnO"]
-    result, bare = analyse(case, 0), analyse(case, 0, reference=False)
+    told, bare = (normalise(measure(case.truth, case.clock, 0, reference=given)) for given in (True, False))
     assert any("no reference" in warning for warning in bare.warnings)
-    assert bare.end.sd > 2 * result.end.sd
+    assert bare.error[-1] > 2 * told.error[-1]
 
 
 def test_no_drift_is_left_to_warn_of_where_the_pump_is_divided_out():
@@ -241,7 +242,7 @@ def test_no_drift_is_left_to_warn_of_where_the_pump_is_divided_out():
 @pytest.mark.parametrize("name", ["heat, CdSe/CdS", "ASE"])
 def test_what_is_drawn_fits_the_points_and_is_little(name):
     case = CASES[name]
-    result = analyse(case, 0)
+    result = analysed(name, 0)
     points, curve = result.as_dict()["points"], result.as_dict()["curve"]
     assert {len(column) for column in points.values()} == {result.points.clock.size}
     assert len(curve["clock"]) <= MOST_DRAWN and curve["clock"][0] == 0 and curve["clock"][-1] == max(case.clock)
@@ -256,7 +257,7 @@ def test_what_is_drawn_fits_the_points_and_is_little(name):
 
 
 def test_what_is_drawn_of_a_long_run_are_means():
-    clock = np.concatenate([np.zeros(20), np.linspace(0.1, 100, 980)])
+    clock = np.concatenate([np.zeros(20), np.linspace(0.1, 100, 380)])
     level, lamp = np.exp(-clock / 200), np.ones(clock.size)
     noise = np.random.default_rng(0).normal(0, 0.01, clock.size)
     reads = StabilityReads.of(
@@ -266,8 +267,8 @@ def test_what_is_drawn_of_a_long_run_are_means():
     assert 150 < points.clock.size <= MOST_DRAWN and 0 < points.baseline.sum() < 20
     late = points.clock > 0
     assert points.intensity[late] == pytest.approx(np.exp(-points.clock[late] / 200) / 1.25, rel=0.03)
-    # Five or six reads in a mean.
-    assert points.error[late] == pytest.approx(2 * np.sqrt(1 / 5) * 0.01 * points.intensity[late], rel=0.15)
+    # Two reads in a mean, or three.
+    assert points.error[late] == pytest.approx(2 * np.sqrt(1 / 2) * 0.01 * points.intensity[late], rel=0.25)
 
 
 def test_a_lamp_dip_is_not_a_loss():
@@ -357,10 +358,9 @@ def test_pump_energy_divides():
         analyse_stability(reads, divide_by_pump=True)
 
 
-def test_the_same_reads_give_the_same_result():
-    case = CASES["ASE"]
-    first, second = analyse(case, 3).as_dict(), analyse(case, 3).as_dict()
-    assert first == second
+@pytest.mark.parametrize("name", ["heat, CdSe/CdS", pytest.param("ASE", marks=pytest.mark.slow)])
+def test_the_same_reads_give_the_same_result(name):
+    assert analyse(CASES[name], 0).as_dict() == analysed(name, 0).as_dict()
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,6 @@ import pytest
 from labctl.errors import InputError
 from labctl.run.outcome import Outcome
 from labctl.store.run import open_run
-
-SEEDS = range(8)
 
 
 def test_blocks_count_every_pulse(sweep: Callable[..., Outcome]) -> None:
@@ -41,12 +38,3 @@ def test_blocks_beyond_the_dose_of_the_spot_are_refused(sweep: Callable[..., Out
             "ase-stability", bench="simulated-stability", sample="cdse-cds-zno", duration="20 h", every="1 h"
         )
         raise InputError(str(outcome.error))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-def test_film_at_three_times_its_threshold(sweep: Callable[..., Outcome], seed: int) -> None:
-    outcome = sweep("ase-stability", bench="simulated-stability", sample="cdse-cds-zno", seed=seed)
-    result: dict[str, Any] = outcome.result
-    assert result["remaining_40min"]["value"] == pytest.approx(0.88, abs=0.02)
-    assert result["remaining_80min"]["value"] == pytest.approx(1.10, abs=0.02)

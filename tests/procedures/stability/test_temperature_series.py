@@ -9,7 +9,6 @@ import pytest
 from labctl.run.outcome import Outcome
 from labctl.store.run import open_run
 
-SEEDS = range(8)
 _BENCH = {"bench": "simulated-cryostat", "sample": "cdzns-zns-pmma", "centre_wavelength": "468 nm"}
 _LOST_PERCENT = 7.29
 """1 - 1/[1 + 0.8 exp(-60 meV/kT)] at 300 K: what the sample's truth says."""
@@ -32,13 +31,3 @@ def test_short_series(sweep: Callable[..., Outcome]) -> None:
         assert list(run.column("action", "operator")) == ["pump down"]
         assert run.column("pressure_mbar").max() <= 1e-3
         assert not run.events("incident")
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-def test_line_from_10_to_300_k(sweep: Callable[..., Outcome], seed: int) -> None:
-    outcome = sweep("temperature-series", **_BENCH, seed=seed)
-    result = outcome.result
-    assert result["quench"]["value"] == pytest.approx(_LOST_PERCENT, abs=1.5)
-    assert result["energy_at_highest"]["value"] == pytest.approx(2.850, abs=0.003)
-    assert result["width_at_highest"]["value"] == pytest.approx(118.0, abs=2.0)

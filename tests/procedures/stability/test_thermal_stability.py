@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 from labctl.run.outcome import Outcome
 from labctl.store.run import open_run
-
-SEEDS = range(8)
 
 
 def test_short_run_tells_quench_from_loss(sweep: Callable[..., Outcome]) -> None:
@@ -33,19 +30,3 @@ def test_short_run_tells_quench_from_loss(sweep: Callable[..., Outcome]) -> None
         assert hot == pytest.approx(100.0, abs=1.5)
         assert np.nanmax(run.array("log_value", "heating")[0]) > 99.0
         assert list(run.column("stage", "heating")) == ["heat-up", "cool-down"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(
-    ("sample", "left", "tolerance", "line"), [("cdse-cds", 0.20, 0.012, 2.0), ("cdse-cds-zno", 0.63, 0.015, 0.0)]
-)
-def test_films_after_100_min(
-    sweep: Callable[..., Outcome], sample: str, left: float, tolerance: float, line: float, seed: int
-) -> None:
-    outcome = sweep("thermal-stability", bench="simulated-stability", sample=sample, seed=seed)
-    result: dict[str, Any] = outcome.result
-    assert outcome.status == "finished"
-    assert result["remaining_100min"]["value"] == pytest.approx(left, abs=tolerance)
-    assert result["shift_100min_nm"]["value"] == pytest.approx(line, abs=0.3)
-    assert result["broadening_100min_nm"]["value"] == pytest.approx(line, abs=0.3)

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
 from labctl.run.outcome import Outcome
 from labctl.store.run import open_run
-
-SEEDS = range(8)
 
 
 def test_short_run_under_the_lamp(sweep: Callable[..., Outcome]) -> None:
@@ -53,14 +50,3 @@ def test_doses_in_place_of_times(sweep: Callable[..., Outcome]) -> None:
         read = (run.column("stage") == "uv") & (run.column("kind") == "read")
         assert run.column("lamp_dose_j_cm2")[read] == pytest.approx([100.0, 300.0], rel=0.06)
         assert run.column("stress_paused")[read].all()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", SEEDS)
-@pytest.mark.parametrize(("sample", "left", "tolerance"), [("cdse-cds", 0.21, 0.015), ("cdse-cds-zno", 0.90, 0.02)])
-def test_films_after_17_h(sweep: Callable[..., Outcome], sample: str, left: float, tolerance: float, seed: int) -> None:
-    outcome = sweep("uv-stability", bench="simulated-stability", sample=sample, seed=seed)
-    result: dict[str, Any] = outcome.result
-    assert outcome.status == "finished"
-    assert result["remaining_17h"]["value"] == pytest.approx(left, abs=tolerance)
-    assert result["maximum_at"]["value"] == pytest.approx(2.0, abs=0.4)
