@@ -90,7 +90,7 @@ class Seen:
 
 def command(hours: float, sample: str, out: Path, bench: str = BENCH, *, seed: int = 0) -> list[str]:
     """Get the command of a run."""
-    values = [f"duration={hours:g} h", "every=1 h", "fluence=0.7 uJ/cm^2", "atmosphere=air"]
+    values = [f"duration={hours:g} h", "every=1 h", "cycles=1", "fluence=0.7 uJ/cm^2", "atmosphere=air"]
     asked = [word for value in values for word in ("--set", value)]
     named = ["--bench", bench, "--sample", sample, "--out", str(out), "--seed", str(seed)]
     return [*_labctl(), "run", _PROCEDURE, *named, *asked, "--virtual-time", "--json"]
