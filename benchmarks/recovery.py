@@ -248,7 +248,7 @@ def line(wanted: Wanted, values: Sequence[float]) -> str:
     """Write a row of the table, in Markdown."""
     digits = 1 if wanted.value >= 20 else 0 if wanted.name == MISCOUNTED else 3
     inside = sum(map(wanted.holds, values))
-    aim = f"{wanted.value:.{max(digits, 4 if wanted.value == _LASER_LEFT else digits)}f} ± {wanted.tolerance:g}"
+    aim = f"{wanted.value:g} ± {wanted.tolerance:g}"
     median = ""
     if wanted.median is not None:
         aim += f", median ± {wanted.median:g}"
