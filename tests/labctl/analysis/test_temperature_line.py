@@ -64,6 +64,7 @@ def test_a_free_phonon_energy_comes_with_its_correlation():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 def test_coverage_of_quench_and_line():
     found = [series(seed, None) for seed in range(200)]
     truths = {"quench": QUENCH, "S": 2.0, "hw": 22.0, "E_LO": 38.0}
