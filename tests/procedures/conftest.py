@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +26,38 @@ class NoGuard(GuardLine):
 Sweep = Callable[..., Outcome]
 
 
+def _run(
+    out: Path,
+    procedure: str = "fluence-sweep",
+    *,
+    bench: str = "simulated",
+    sample: str | None = None,
+    seed: int = 0,
+    virtual_time: bool = True,
+    **parameters: Any,
+) -> Outcome:
+    request = RunRequest(
+        procedure=procedure,
+        parameters=parameters,
+        bench=bench,
+        sample=sample,
+        out=str(out),
+        seed=seed,
+        virtual_time=virtual_time,
+    )
+    return Engine(prepare(request), NoGuard()).run()
+
+
 @pytest.fixture
 def sweep(tmp_path: Path) -> Sweep:
     """Run a procedure on a bench in virtual time; returns the outcome."""
+    return partial(_run, tmp_path / "runs")
 
-    def run(
-        procedure: str = "fluence-sweep",
-        *,
-        bench: str = "simulated",
-        sample: str | None = None,
-        seed: int = 0,
-        virtual_time: bool = True,
-        **parameters: Any,
-    ) -> Outcome:
-        request = RunRequest(
-            procedure=procedure,
-            parameters=parameters,
-            bench=bench,
-            sample=sample,
-            out=str(tmp_path / "runs"),
-            seed=seed,
-            virtual_time=virtual_time,
-        )
-        return Engine(prepare(request), NoGuard()).run()
 
-    return run
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """The outcome of one sweep of the shipped film, for tests that only look at it."""
+    return _run(tmp_path_factory.mktemp("shipped") / "runs")
 
 
 @pytest.fixture

@@ -26,17 +26,16 @@ def assert_shipped_film(outcome) -> None:
     assert outcome.result["ase_fwhm"]["value"] == pytest.approx(6.7, abs=0.3)
 
 
-def test_finds_threshold_and_line_of_the_shipped_film(sweep):
-    outcome = sweep()
-    assert_shipped_film(outcome)
-    assert outcome.points == {"done": 45, "planned": 45}
-    assert set(outcome.files) == {"figure", "page"}
-    with open_run(outcome.run) as run:
+def test_finds_threshold_and_line_of_the_shipped_film(shipped):
+    assert_shipped_film(shipped)
+    assert shipped.points == {"done": 45, "planned": 45}
+    assert set(shipped.files) == {"figure", "page"}
+    with open_run(shipped.run) as run:
         assert run.status == "finished"
         assert run.simulated
         columns = run.columns("points")
-        low, high = outcome.result["threshold"]["ci95"]
-        assert low < outcome.result["threshold"]["value"] < high
+        low, high = shipped.result["threshold"]["ci95"]
+        assert low < shipped.result["threshold"]["value"] < high
         stages = [str(stage) for stage in columns["stage"]]
         assert stages == ["coarse"] * 8 + ["fine"] * 24 + ["return"] * 3
         for stage in ("coarse", "fine", "return"):
@@ -57,8 +56,8 @@ def test_frames_are_kept_apart_and_raw(sweep):
         assert raw.min() > 550, "spectra are stored as the detector gave them"
 
 
-def test_exposure_follows_the_light_with_overlaps_at_each_change(sweep):
-    with open_run(sweep().run) as run:
+def test_exposure_follows_the_light_with_overlaps_at_each_change(shipped):
+    with open_run(shipped.run) as run:
         columns = run.columns("points")
         share = columns["peak_rate"] * columns["exposure_s"] / 65535
         assert share.max() < 0.75
@@ -102,11 +101,10 @@ def test_parts_of_the_spectrum_are_right_while_the_sweep_runs(sweep, seed):
     assert_every_change_has_an_overlap(columns)
 
 
-def test_damaged_sample_raises_its_flag_and_a_sound_one_does_not(sweep):
+def test_damaged_sample_raises_its_flag_and_a_sound_one_does_not(sweep, shipped):
     fragile = sweep(sample="cdse-cds-zno-fragile")
     assert any("photodamage: the emission at the lowest fluences changed" in text for text in fragile.warnings)
-    sound = sweep()
-    assert not any("photodamage: the emission" in text for text in sound.warnings)
+    assert not any("photodamage: the emission" in text for text in shipped.warnings)
 
 
 def test_descending_order_warns_and_descends(sweep):

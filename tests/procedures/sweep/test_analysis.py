@@ -41,8 +41,8 @@ class Edited:
 
 
 @pytest.fixture
-def run(sweep) -> Iterator[Run]:
-    with open_run(sweep().run) as run:
+def run(shipped) -> Iterator[Run]:
+    with open_run(shipped.run) as run:
         yield run
 
 
