@@ -23,9 +23,6 @@ _monotonic = time.perf_counter if sys.platform == "win32" else time.monotonic
 """On Windows time.monotonic counts in steps of 16 ms up to Python 3.12: too coarse to account for light."""
 
 
-_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-
-
 @dataclass(frozen=True)
 class MachineTime:
     """A reading of the clock that nobody can set: it counts from the start of the machine, sleep included.
@@ -43,7 +40,8 @@ def machine_time() -> MachineTime | None:
     if sys.platform != "linux":
         return None
     try:
-        return MachineTime(_BOOT_ID.read_text(encoding="ascii").strip(), time.clock_gettime(time.CLOCK_BOOTTIME))
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return MachineTime(boot, time.clock_gettime(time.CLOCK_BOOTTIME))
     except (OSError, ValueError):
         return None
 
