@@ -2,8 +2,8 @@
 
 The minimum is computed from what the emulators did, by code that knows nothing of the engine: every exposure, the
 travel of the shutter around each group of exposures with light, and between two groups the longest of the moves, since
-moves of different instruments can overlap. Everything else (questions and answers on the wires, waiting, settling, order) is
-overhead, and so is the processor time of the engine itself, without that of the emulators.
+moves of different instruments can overlap. Everything else (questions and answers on the wires, waiting, settling,
+order) is overhead, and so is the processor time of the engine itself, without that of the emulators.
 
     python -m benchmarks.duty
 """

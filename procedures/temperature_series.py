@@ -27,6 +27,8 @@ from procedures.stability.series_analysis import ZERO_CELSIUS_K, analyse_series
 SERIES, VACUUM = "series", "vacuum"
 _PUMP_DOWN = "pump down"
 _OPERATOR_S = 300.0
+_DRY_ABOVE_K = 278.0
+"""Below this temperature air leaves water on the sample."""
 _USUAL_K = (10.0, 25.0, 50.0, 75.0, 100.0, 125.0, 150.0, 180.0, 210.0, 240.0, 270.0, 300.0)
 _VACUUM_LOOK_S = 60.0
 
@@ -66,6 +68,12 @@ class TemperatureSeries(StabilityProcedure):
         kelvin = sorted(self.temperatures or _USUAL_K)
         if len(set(kelvin)) < len(kelvin) or len(kelvin) < 2:
             raise InputError("list two temperatures or more, each once", where="parameter temperatures")
+        if kelvin[0] < _DRY_ABOVE_K and not self._needs_vacuum(bench):
+            raise InputError(
+                f"{kelvin[0]:g} K without vacuum: the sample and its windows would ice up",
+                where="heating.vacuum_below of the bench file",
+                todo="write heating.vacuum_below and [instruments.vacuum_gauge] (manual will do), or stay above 5 degC",
+            )
         bounds = {"heating_stage.temperature_c": (kelvin[0] - ZERO_CELSIUS_K, kelvin[-1] - ZERO_CELSIUS_K)}
         more_s, wait_s = self.dwell + heating.timeout_s / 4, heating.timeout_s + self.dwell
         asked = ({"action": _PUMP_DOWN},)

@@ -152,7 +152,15 @@ class VslScan(EmissionProcedure):
                 where=f"the bench {bench.name!r}",
                 todo="write [instruments.slit_near] and slit.near_edge, or leave ses and loss out",
             )
-        self._lengths = self._stripe_lengths(min(longest_um, self._longest_um(longest_um)))
+        self._check_fluences(fluences)
+        if self.longest is not None and self.longest > longest_um:
+            raise InputError(
+                f"stripes up to {self.longest:g} um are asked for; the pump is even up to {longest_um:g} um",
+                where="parameter longest",
+                todo="choose shorter stripes; slit.longest of the bench file is what a profile of the beam has shown",
+            )
+        is_listed = self.lengths is not None and self.longest is None
+        self._lengths = self._stripe_lengths(longest_um if is_listed else min(longest_um, self._longest_um(longest_um)))
         refusals = [*without_line, *self._too_long_refusals(longest_um)]
         refusals += reach_refusals([*fluences, self._edge_fluence()], reach_uj_cm2(bench))
         meter_s = meter_reading_s(bench, self._reading_pulses)
@@ -336,9 +344,10 @@ class VslScan(EmissionProcedure):
             listed = sorted(self.lengths)
             if len(listed) < SMALLEST_COUNT or listed[-1] > longest_um or len(set(listed)) < len(listed):
                 raise InputError(
-                    f"{len(listed)} lengths up to {listed[-1]:g} um are listed",
+                    f"{len(listed)} lengths up to {listed[-1]:g} um are listed, {len(set(listed))} of them different",
                     where="parameter lengths",
-                    todo=f"list {SMALLEST_COUNT} or more, each once, none beyond slit.longest ({longest_um:g} um)",
+                    todo=f"list {SMALLEST_COUNT} or more, each once, none beyond slit.longest or the parameter longest"
+                    f" ({longest_um:g} um)",
                 )
             return tuple(listed)
         expected = self.expected_gain or _NOT_KNOWN_GAIN_CM1
@@ -375,6 +384,17 @@ class VslScan(EmissionProcedure):
                 todo="set fluences (e.g. '84 uJ/cm^2') or expected-threshold, or give a sample with expected_threshold",
             )
         return tuple(sorted(self.fluences or ()))
+
+    def _check_fluences(self, fluences: Sequence[float]) -> None:
+        if len(set(fluences)) < len(fluences):
+            raise InputError("a fluence is listed twice", where="parameter fluences", todo="list each fluence once")
+        edge, threshold = self._edge_fluence(), self.expected_threshold
+        if threshold is not None and edge >= threshold:
+            raise InputError(
+                f"the edge would be looked for at {edge:g} uJ/cm^2, where the film amplifies",
+                where="parameter edge-fluence",
+                todo=f"stay well below the expected threshold of {threshold:g} uJ/cm^2",
+            )
 
     def _edge_fluence(self) -> float:
         if self.edge_fluence is None:

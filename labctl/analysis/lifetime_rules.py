@@ -159,8 +159,9 @@ def lifetime(
     after = grid >= (top.clock if top.rises else 0.0)
     place = crossing(grid[after], course.values(grid[after]), level)
     if place is None:
-        limit = _lower_limit(course, grid[after], level)
-        why = f"the emission stays above {100 * share:.0f} % of its {reference} up to {longest:.4g} {unit}"
+        # A limit is what was seen: it lies no later than the last read.
+        limit = min(_lower_limit(course, grid[after], level), end)
+        why = f"the emission stays above {100 * share:.0f} % of its {reference} up to the last read at {end:.4g} {unit}"
         return Lifetime(share, reference, None, limit, False, why)
     if isinstance(course, SmoothCourse):
         estimate = _smooth_crossing(course, grid, share, top.rises, place, unit)
@@ -217,8 +218,8 @@ def after_burn_in(
         life = Lifetime(0.8, "start", Estimate(float(place), unit, low, high), None, bool(place > end))
     else:
         steepest = ratio + float(student.ppf(0.95, dof)) * ratio_sd
-        limit = min(0.2 / steepest, FURTHEST * end) if steepest > 0 else FURTHEST * end
-        why = f"the line after the burn-in stays above 80 % of its start up to {FURTHEST * end:.4g} {unit}"
+        limit = min(0.2 / steepest, end) if steepest > 0 else end
+        why = f"the line after the burn-in stays above 80 % of its start up to the last read at {end:.4g} {unit}"
         life = Lifetime(0.8, "start", None, float(limit), False, why)
     return BurnIn(
         begins,

@@ -76,7 +76,7 @@ def _stripes(procedure: str, stages: Stages, parameters: Parameters) -> list[str
         if name == "dark":
             said.append(f"Dark frames at {count} exposures.")
         elif name == "edge":
-            said.append(f"{count} positions of the far blade{at}, too little for gain, to find the edge of the film.")
+            said.append(f"{count} positions of the far blade{at}, to find the edge of the film.")
         elif name == "closed":
             said.append(f"The slit closed on the edge{at}: what is seen then is taken off all spectra.")
         elif name == "lengths":

@@ -106,11 +106,12 @@ def subtitle(run: Run, data: Mapping[str, Any]) -> str:
 
 
 def _systematic(data: Mapping[str, Any], main: MainResult) -> str:
-    """Write the systematic error of a gain, which its interval does not hold."""
+    """Write the interval of a gain that holds the systematic errors, too, which its own does not."""
     scans = data.get("scans") if main.name == "gain" else None
     budget = scans[-1].get("budget") if isinstance(scans, list) and scans and isinstance(scans[-1], Mapping) else None
-    error = number(budget.get("systematic_cm1")) if isinstance(budget, Mapping) else None
-    return f"systematic ±{error:.2g}" if error else ""
+    total = budget.get("total") if isinstance(budget, Mapping) else None
+    ends = reading("total", total).ci95 if isinstance(total, Mapping) else ""
+    return f"all errors: {ends}" if ends else ""
 
 
 def grounds(main: MainResult, data: Mapping[str, Any]) -> list[str]:

@@ -114,7 +114,7 @@ def _bleach(scan: Mapping[str, Any]) -> list[Remark]:
         return [Remark("bad", "bleaching", f"{text}: the film changed during the scan; use a fresh spot.")]
     if found.get("conclusive") is not True:
         return [Remark("unknown", "bleaching", f"{text}: no change is seen, but a small one would not have shown.")]
-    return [Remark("good", "bleaching", f"{text}: the film did not change.")]
+    return [Remark("good", "bleaching", f"{text}: no change beyond the 3 % that are tolerated.")]
 
 
 def _fluence(scan: Mapping[str, Any]) -> list[Remark]:

@@ -64,6 +64,10 @@ _STORE_S = 30.0
 _FRONT_S = 10.0
 _STANDBY_S = 60.0
 _FINISHING_S = 900.0
+_FRESH_SAMPLE = (
+    "the emulators of the earlier part ended with it: the simulated sample is a fresh one since, so that points before"
+    " and after are not of one sample; `labctl sim serve` keeps one"
+)
 
 
 class Engine:
@@ -170,6 +174,8 @@ class Engine:
         self._journal = journal
         if earlier is not None:
             outcome.warnings.extend(settle_dead_run(paths.sealed))
+            if self.prepared.bench.is_in_process:
+                outcome.warnings.append(_FRESH_SAMPLE)
         self._light = RunLight(self.prepared, paths.sealed, partial(self._record_light, journal))
         self._say_started(outcome, plan)
         self.guard.say("points", points=outcome.points)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import subprocess
 import sys
@@ -59,6 +60,8 @@ class KeptLaboratory:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
+            # Ctrl-C at the terminal goes to the whole group: the runs need the laboratory until they are safe.
+            start_new_session=os.name == "posix",
             **no_window(),
         )
         address = str(self._addresses(self._process)["laboratory"]["tcp"])

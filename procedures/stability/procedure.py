@@ -403,6 +403,12 @@ class StabilityProcedure(EmissionProcedure):
         """Settle place and reference; get what to warn of."""
         positions = section(bench.places, "places", bench) if self._has_stage else {}
         self._place = self.place = self.place or SAMPLE_PLACE
+        if self._place in (REFERENCE_PLACE, DARK_PLACE):
+            raise InputError(
+                f"{self._place!r} is no place of a sample",
+                where="parameter place",
+                todo=f"its samples are at {', '.join(p for p in positions if p not in (REFERENCE_PLACE, DARK_PLACE))}",
+            )
         if self._has_stage:
             require_place(self._place, positions)
         elif self._place != SAMPLE_PLACE:

@@ -194,7 +194,12 @@ leave = "5 min"
 fill = true
 [run.parameters]
 averages = 1
-expected-threshold = { from = "first", result = "threshold", field = "ci95.1", plus = "1 uJ/cm^2", fallback = "30 uJ/cm^2" }
+[run.parameters.expected-threshold]
+from = "first"
+result = "threshold"
+field = "ci95.1"
+plus = "1 uJ/cm^2"
+fallback = "30 uJ/cm^2"
 [run.parameters.fluences]
 from = "first"
 result = "threshold"

@@ -216,8 +216,8 @@ def test_the_figure_shows_model_and_the_doubted_simple_fit(make_scan: Make) -> N
     gain = reading("", analysed()["result"]["gain"]).value
     figure = drawn(make_scan())
     text = words(figure)
-    assert f"(film-7): net modal gain {gain} cm⁻¹  (95 %: " in text
-    assert "; systematic ±" in text
+    assert f"film-7: net modal gain {gain} cm⁻¹  (95 %: " in text.replace("(film-7)", "film-7")
+    assert "; all errors: " in text, "an interval beside an interval, not a standard deviation"
     assert "not to be trusted" in text and "Why the simple fit is not to be trusted" in text
     assert "fit: saturation + late light" in text and "of it late light, not amplified" in text
     assert "edge 2000.0" in text and "measured again at the end" in text
