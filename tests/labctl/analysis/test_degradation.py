@@ -116,6 +116,7 @@ def dip_and_rise(t):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_the_smoothed_curve_covers_the_truth():
     asked = np.array([20.0, 40.0, 60.0, 80.0])
     clock = np.concatenate([np.zeros(5), np.arange(1.0, 91.0)])

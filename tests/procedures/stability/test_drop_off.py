@@ -84,6 +84,7 @@ def notices(path: str, kind: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("role", ["detector", "sample_stage", "lamp", "lamp_meter", "spectrograph", "energy_meter"])
 def test_an_instrument_that_is_gone_for_an_hour_is_waited_for(tmp_path: Path, role: str) -> None:
     outcome = run(tmp_path, away(role, *AWAY_S))
@@ -106,6 +107,7 @@ def test_an_instrument_that_is_gone_for_an_hour_is_waited_for(tmp_path: Path, ro
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_lamp_that_lost_its_power_is_lit_again_and_the_report_says_so(tmp_path: Path) -> None:
     outcome = run(tmp_path, without_power("lamp", AWAY_S[0]))
     assert (outcome.status, outcome.safe_state) == ("finished", "confirmed")
@@ -116,6 +118,7 @@ def test_a_lamp_that_lost_its_power_is_lit_again_and_the_report_says_so(tmp_path
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_hot_plate_that_is_gone_for_an_hour_is_waited_for_and_heats_again(tmp_path: Path) -> None:
     """On a bench that sets no limit to its temperature: one that cannot be read counts as exceeded."""
     source = locate("benches", "simulated-perovskites")

@@ -22,6 +22,7 @@ SAMPLE = "cspbbr3-zns"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_run_whose_engine_dies_again_and_again_gives_the_same_curve(tmp_path: Path) -> None:
     uninterrupted = whole(HOURS, SAMPLE, tmp_path / "whole")
     broken = killed_daily(HOURS, SAMPLE, tmp_path / "killed", KILLS, say=lambda text: None)
@@ -57,6 +58,7 @@ class Extending(Engine):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_a_long_stage_is_extended_again_and_again(tmp_path: Path) -> None:
     """What is open-ended for those who do not know yet how long a film lives: nothing grows but the journal."""
     times, by = 12, 10
