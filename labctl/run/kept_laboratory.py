@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import re
 import subprocess
 import sys
@@ -20,7 +19,7 @@ from labctl.clock import RealClock
 from labctl.config.bench import load_bench
 from labctl.config.locate import locate
 from labctl.errors import LabctlError
-from labctl.processes import no_window
+from labctl.processes import own_session
 
 log = logging.getLogger(__name__)
 
@@ -61,8 +60,7 @@ class KeptLaboratory:
             stderr=subprocess.DEVNULL,
             text=True,
             # Ctrl-C at the terminal goes to the whole group: the runs need the laboratory until they are safe.
-            start_new_session=os.name == "posix",
-            **no_window(),
+            **own_session(),
         )
         address = str(self._addresses(self._process)["laboratory"]["tcp"])
         self._path.parent.mkdir(parents=True, exist_ok=True)
