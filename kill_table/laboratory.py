@@ -7,6 +7,7 @@ from typing import Any
 
 from labctl.clock import RealClock, VirtualClock
 from labctl.config.locate import locate
+from labctl.run.kept_laboratory import served_text
 from labctl.sim.remote import RemoteLaboratory
 
 
@@ -38,13 +39,13 @@ class Served:
 def _bench_text(of: str, addresses: dict[str, Any], *, raw: bool) -> str:
     source = locate("benches", of)
     framed = addresses["laboratory"]["tcp"]
-    text = source.read_text(encoding="utf-8").split("\n[laboratory")[0] + "\n"
-    for role, entry in addresses["instruments"].items():
+    text = served_text(source, framed)
+    for role, entry in addresses["instruments"].items() if raw else ():
         # The camera is a vendor library: its calls go over the framed port.
-        resource = f"socket://{entry['tcp']}" if raw and role != "detector" else f"sim+tcp://{framed}"
-        line = f'[instruments.{role}]\ndriver = "{entry["driver"]}"\nresource = "sim:"'
+        if role == "detector":
+            continue
+        line = f'[instruments.{role}]\ndriver = "{entry["driver"]}"\nresource = "sim+tcp://{framed}"'
         if line not in text:
             raise ValueError(f"the shipped bench has no {line!r}")
-        text = text.replace(line, line.replace("sim:", resource))
-    calibrations = (source.parent / "calibrations").as_posix()
-    return text.replace('"calibrations/', f'"{calibrations}/') + f'\n[laboratory]\nserved_at = "{framed}"\n'
+        text = text.replace(line, line.replace(f"sim+tcp://{framed}", f"socket://{entry['tcp']}"))
+    return text
