@@ -40,7 +40,6 @@ class LampStress:
         lamp = self._lamp()
         if lamp.is_on:
             return
-        lamp.prepare()
         if self.last_mw_cm2 > 0:
             self._say_that_it_went_out(lamp)
         self._keep(0.0)
